@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a kernel RPM is: the release it installs and the checksum it must have."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from fsdeploy import run
+from fsdeploy.errors import FsdeployError
+
+_IMAGE = "/boot/vmlinuz-"
+
+
+@dataclass(frozen=True)
+class KernelPackage:
+    """A kernel RPM. `release` is what `uname -r` says when it runs."""
+
+    path: Path
+    name: str
+    release: str
+    sha256: str
+    # Bytes its files take, by mount point that usually is a file system of its own.
+    boot_bytes: int
+    root_bytes: int
+
+    @property
+    def is_patched(self) -> bool:
+        """Whether it is our kernel and not the same source without our series."""
+        return is_patched(self.release)
+
+
+def is_patched(release: str) -> bool:
+    """Whether a release is one of our patched kernels: `….fs1.<id>.x86_64`."""
+    return re.search(r"[-.]fs\d+\.[0-9a-f]+\.", release) is not None
+
+
+def is_ours(release: str) -> bool:
+    """Whether fsdeploy built a kernel, patched or stock: its release ends with a build's id."""
+    return re.search(r"[-.](fs\d+|stock)\.[0-9a-f]{8}\.", release) is not None
+
+
+def sha256_of(path: Path) -> str:
+    """Checksum of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def recorded_sha256(path: Path) -> str | None:
+    """The checksum that the build's manifest beside the package has for it, if there is one."""
+    manifest = path.parent / "manifest.json"
+    try:
+        outputs = json.loads(manifest.read_text(encoding="utf-8"))["outputs"]
+        return str(outputs[path.name]["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def read_package(path: Path) -> KernelPackage:
+    """Look into an RPM file.
+
+    FsdeployError when it is not there, not an RPM, damaged, not for x86_64, or brings no kernel.
+    """
+    if not path.is_file():
+        raise FsdeployError(
+            f"there is no package {path}",
+            hint="fsdeploy build-kernel --target TARGET makes one and says where it is",
+        )
+    run.require("rpm")
+    sha256 = sha256_of(path)
+    recorded = recorded_sha256(path)
+    if recorded and recorded != sha256:
+        raise FsdeployError(
+            f"{path} is not what was built: its sha256 is {sha256}, the manifest beside it says"
+            f" {recorded}",
+            hint="build it again with fsdeploy build-kernel, or copy the file again",
+        )
+    form = "%{NAME}\\n%{ARCH}\\n[%{FILESIZES} %{FILENAMES}\\n]"
+    asked = run.run(["rpm", "-qp", "--nosignature", "--qf", form, path], check=False)
+    digests = run.run(["rpm", "-K", "--nosignature", path], check=False)
+    if asked.returncode != 0 or digests.returncode != 0:
+        raise FsdeployError(
+            f"{path} is not a whole RPM package: {_last_line(asked.output + digests.output)}",
+            hint="copy it again, or build it again with fsdeploy build-kernel",
+        )
+    lines = asked.output.splitlines()
+    name, arch = lines[0], lines[1]
+    sizes = [line.split(" ", 1) for line in lines[2:] if " " in line]
+    if arch != "x86_64":
+        raise FsdeployError(f"{path} is for {arch}, the fleet's hosts are x86_64")
+    releases = [file[len(_IMAGE) :] for _, file in sizes if file.startswith(_IMAGE)]
+    if len(releases) != 1:
+        raise FsdeployError(
+            f"{path} ({name}) is not a kernel package: it has {len(releases)} files {_IMAGE}…",
+            hint="give the kernel RPM, not its -devel or another package",
+        )
+    boot = sum(int(size) for size, file in sizes if file.startswith("/boot/"))
+    rest = sum(int(size) for size, file in sizes if not file.startswith("/boot/"))
+    return KernelPackage(path.resolve(), name, releases[0], sha256, boot, rest)
+
+
+def _last_line(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[-1].strip() if lines else "no answer from rpm"

@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Plain SSH to hosts: the only module that knows ssh.
+
+Ansible, the checks and the commands below all go over the OpenSSH binary with one generated
+ssh_config, so that a host which one of them reaches is reached by all. Connections are shared
+for the length of a session and closed with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from fsdeploy import run
+from fsdeploy.errors import Unreachable
+from fsdeploy.fleet.inventory import Host, Inventory
+
+Answer = TypeVar("Answer")
+
+# ssh ends with 255 when the connection is the problem, else with the code of the command.
+_NO_CONNECTION = 255
+
+_PARALLEL = 20  # hosts asked at the same time
+
+# Inventory variables that are SSH's business, and the keyword each becomes.
+_KEYWORDS = (
+    ("ansible_host", "HostName"),
+    ("ansible_port", "Port"),
+    ("ansible_user", "User"),
+    ("ansible_ssh_private_key_file", "IdentityFile"),
+)
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What a command on a host gave back. `reached` is False when SSH itself failed."""
+
+    reached: bool
+    code: int
+    output: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether the command ran and ended with 0."""
+        return self.reached and self.code == 0
+
+
+@dataclass(frozen=True)
+class Pulse:
+    """A sign of life: which boot this is and which kernel runs."""
+
+    boot_id: str
+    release: str
+    uptime: float
+
+
+def ssh_config_text(inventory: Inventory, control_dir: Path) -> str:
+    """The ssh_config of a session: the inventory's own first, then what every host needs."""
+    lines: list[str] = []
+    if inventory.ssh_config:
+        lines += [f'Include "{inventory.ssh_config}"', ""]
+    for host in inventory.hosts:
+        known = [(word, host.variables[name]) for name, word in _KEYWORDS if name in host.variables]
+        if known:
+            lines.append(f"Host {host.name}")
+            lines += [f'  {word} "{value}"' for word, value in known]
+            lines.append("")
+    lines += [
+        "Host *",
+        "  BatchMode yes",
+        "  ConnectTimeout 15",
+        # A host that reboots leaves connections that never answer.
+        "  ServerAliveInterval 5",
+        "  ServerAliveCountMax 6",
+        # All that the OpenSSH 5.3 of CentOS 6.5 knows; new clients switch it off.
+        "  HostKeyAlgorithms +ssh-rsa",
+        "  PubkeyAcceptedAlgorithms +ssh-rsa",
+        "  ControlMaster auto",
+        "  ControlPersist 60s",
+        f'  ControlPath "{control_dir}/%C"',
+        "  LogLevel ERROR",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def reason_of(output: str) -> str:
+    """What ssh said when it could not connect, as one line."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    # "ssh: connect to host 10.0.0.1 port 22: Connection refused" ends with what matters.
+    return re.sub(r"^ssh: ", "", lines[-1]) if lines else "no answer"
+
+
+class Ssh:
+    """A session with the hosts of an inventory."""
+
+    def __init__(self, inventory: Inventory, *, log: Path | None = None) -> None:
+        self.inventory = inventory
+        self.log = log
+        # A socket's path may have 108 characters: the session's folder is short and private.
+        self._folder = Path(tempfile.mkdtemp(prefix="fsd-"))
+        self.config = self._folder / "config"
+        self.config.write_text(ssh_config_text(inventory, self._folder), encoding="utf-8")
+
+    def close(self) -> None:
+        """Close all shared connections."""
+        self.hang_up(self.inventory.hosts)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def __enter__(self) -> Ssh:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def hang_up(self, hosts: Iterable[Host]) -> None:
+        """Close the shared connections to hosts, for one that is about to boot."""
+        if not any(path.is_socket() for path in self._folder.iterdir()):
+            return
+        for host in hosts:
+            with contextlib.suppress(run.CommandFailed):
+                run.run(
+                    ["ssh", "-F", self.config, "-O", "exit", host.name], check=False, timeout=10
+                )
+
+    def execute(
+        self,
+        host: Host,
+        command: str,
+        *,
+        timeout: float = 60,
+        input_text: str | None = None,
+        fresh: bool = False,
+    ) -> Answered:
+        """Run a shell command on a host.
+
+        `fresh` takes a connection of its own: what is shared may lead to a boot that is over.
+        """
+        words: list[str | Path] = ["ssh", "-F", self.config]
+        if fresh:
+            words += ["-o", "ControlMaster=no", "-o", "ControlPath=none"]
+        try:
+            result = run.run(
+                [*words, host.name, command],
+                check=False,
+                timeout=timeout,
+                input_text=input_text,
+                log=self.log,
+            )
+        except run.CommandFailed:
+            return Answered(False, _NO_CONNECTION, f"no answer within {timeout:g} s")
+        reached = result.returncode != _NO_CONNECTION
+        return Answered(reached, result.returncode, result.output)
+
+    def require(self, host: Host, command: str, *, timeout: float = 60) -> str:
+        """Like `execute`, for a command that must work: its output, or Unreachable."""
+        answer = self.execute(host, command, timeout=timeout)
+        if not answer.reached:
+            raise Unreachable(
+                f"{host.name} does not answer over SSH: {reason_of(answer.output)}",
+                hint=f"try: ssh -F {self.inventory.ssh_config or '~/.ssh/config'} {host.name}",
+                log=self.log,
+            )
+        if answer.code != 0:
+            raise Unreachable(
+                f"{host.name}: {command} ended with code {answer.code}: {answer.output.strip()}",
+                log=self.log,
+            )
+        return answer.output
+
+    def pulse(self, host: Host, *, timeout: float = 20) -> Pulse | None:
+        """A sign of life over a fresh connection, or None."""
+        answer = self.execute(
+            host,
+            "cat /proc/sys/kernel/random/boot_id /proc/sys/kernel/osrelease /proc/uptime",
+            timeout=timeout,
+            fresh=True,
+        )
+        return parse_pulse(answer.output) if answer.ok else None
+
+    def reboot(self, host: Host) -> Answered:
+        """Tell a host to boot; returns before it goes down."""
+        answer = self.execute(
+            host,
+            # Away from our terminal and session, so that the answer still gets here.
+            "sync; (sleep 1; PATH=/sbin:/usr/sbin:$PATH reboot) </dev/null >/dev/null 2>&1 &",
+            timeout=30,
+            fresh=True,
+        )
+        self.hang_up([host])
+        return answer
+
+    def each(self, hosts: Iterable[Host], ask: Callable[[Host], Answer]) -> Mapping[str, Answer]:
+        """Ask hosts side by side; answers by name, in the order of the hosts."""
+        chosen = list(hosts)
+        if not chosen:
+            return {}
+        pool = ThreadPoolExecutor(max_workers=min(_PARALLEL, len(chosen)))
+        try:
+            return dict(zip((host.name for host in chosen), pool.map(ask, chosen), strict=True))
+        finally:
+            # After Ctrl-C those that were not asked yet are not asked any more.
+            pool.shutdown(cancel_futures=True)
+
+
+def parse_pulse(output: str) -> Pulse | None:
+    """The three lines of `Ssh.pulse`, or None when they are not whole."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    # Banners and warnings come first; the answer is at the end.
+    if len(lines) < 3 or not re.fullmatch(r"[0-9a-f-]{36}", lines[-3]):
+        return None
+    try:
+        return Pulse(lines[-3], lines[-2], float(lines[-1].split()[0]))
+    except ValueError:
+        return None
+
+
+@contextlib.contextmanager
+def session(inventory: Inventory, *, log: Path | None = None) -> Iterator[Ssh]:
+    """A session for the length of a block."""
+    with Ssh(inventory, log=log) as ssh:
+        yield ssh
