@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""fsdeploy build-kernel."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+from fsdeploy import ui
+from fsdeploy.errors import ExitCode
+from fsdeploy.kernel import build, target
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Arguments."""
+    parser.add_argument(
+        "--target", required=True, metavar="TARGET", help=f"one of {', '.join(target.names())}"
+    )
+    parser.add_argument(
+        "--source",
+        default="",
+        metavar="PATH",
+        help="source RPM, tarball or tree; or the release of one in the cache. Without it: the "
+        "Debian package for lts61, the cached source for el6",
+    )
+    parser.add_argument(
+        "--stock",
+        action="store_true",
+        help="without our features: to compare with and to fall back to (kernel-stock)",
+    )
+    parser.add_argument(
+        "--fragment",
+        action="append",
+        metavar="NAME",
+        help="configuration: fleet (default) or lab, and on top of it debug or a .config file of "
+        "your own; may be repeated",
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="copy the packages and manifest.json there"
+    )
+    parser.add_argument(
+        "--jobs", "-j", type=int, default=0, metavar="N", help="compile jobs (default: all cores)"
+    )
+    parser.add_argument("--json", action="store_true", help="print the manifest and the paths")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Build and say where the packages are."""
+    fragments = tuple(args.fragment or ("fleet",))
+    if "debug" in fragments and len(fragments) == 1:
+        fragments = ("fleet", *fragments)
+    wanted = build.request(args.target, args.source, fragments, stock=args.stock, jobs=args.jobs)
+    built = build.build_kernel(wanted)
+    files = [built.kernel_rpm, built.devel_rpm, built.directory / "manifest.json"]
+    if args.output:
+        args.output.mkdir(parents=True, exist_ok=True)
+        files = [Path(shutil.copy2(file, args.output)) for file in files]
+    if args.json:
+        ui.emit_json(
+            {
+                "directory": str(built.directory),
+                "kernel_rpm": str(files[0]),
+                "devel_rpm": str(files[1]),
+                "manifest": asdict(built.manifest),
+            }
+        )
+    else:
+        ui.say(built.release)
+        for file in files:
+            ui.say(f"  {file}")
+    return int(ExitCode.OK)

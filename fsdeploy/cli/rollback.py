@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`fsdeploy rollback`: send hosts back."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from fsdeploy import ui
+from fsdeploy.fleet.rollback import Level, RollbackReport, RollbackRequest, rollback_kernel
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command."""
+    parser.add_argument("--inventory", "-i", type=Path, required=True, metavar="FILE")
+    parser.add_argument(
+        "--level",
+        choices=[str(level) for level in Level],
+        required=True,
+        help="kernel: boot the kernel before and make it the default",
+    )
+    parser.add_argument(
+        "--to", default="", metavar="RELEASE", help="the kernel to go back to (default: the last)"
+    )
+    parser.add_argument(
+        "--limit", action="append", default=[], metavar="HOST", help="only these hosts or patterns"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done")
+    parser.add_argument(
+        "--plain-ssh", action="store_true", help="a shell on the host only, no Python"
+    )
+    parser.add_argument(
+        "--boot-timeout",
+        type=float,
+        default=600.0,
+        metavar="S",
+        help="how long a host may take to come back (default 600 s)",
+    )
+    parser.add_argument("--json", action="store_true", help="the report as JSON")
+
+
+def show(report: RollbackReport) -> None:
+    """The report as a table, one line a host."""
+    ui.table(
+        "rollback, dry run" if report.dry_run else "rollback",
+        ("host", "state", "kernel", "reason"),
+        [
+            (host.host, "ok" if host.ok else "failed", host.kernel, host.reason)
+            for host in report.hosts
+        ],
+    )
+    ui.note(f"log: {report.log}")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run it."""
+    report = rollback_kernel(
+        RollbackRequest(
+            inventory=args.inventory,
+            to=args.to,
+            limit=tuple(args.limit),
+            dry_run=args.dry_run,
+            boot_timeout=args.boot_timeout,
+            plain_ssh=args.plain_ssh,
+        )
+    )
+    if args.json:
+        ui.emit_json(report.as_dict())
+    else:
+        show(report)
+    return int(report.exit_code)
