@@ -1,0 +1,65 @@
+"""The borders of the architecture, read off the imports."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import fsdeploy
+
+PACKAGE = Path(fsdeploy.__file__).parent
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imports(path: Path) -> set[str]:
+    """Full names of the modules that a file imports, at any depth."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return names
+
+
+def users(*modules: str) -> set[str]:
+    """Files of the package that import one of the modules."""
+    return {
+        str(path.relative_to(PACKAGE))
+        for path in SOURCES
+        if any(
+            name == module or name.startswith(module + ".")
+            for name in imports(path)
+            for module in modules
+        )
+    }
+
+
+def test_one_place_starts_processes() -> None:
+    assert users("subprocess", "multiprocessing", "pty") == {"run.py"}
+
+
+def test_one_place_knows_the_terminal() -> None:
+    assert users("rich", "curses", "getpass") == {"ui.py"}
+
+
+def test_one_place_knows_ssh() -> None:
+    assert users("fabric", "invoke", "paramiko") <= {"fleet/transport.py"}
+
+
+@pytest.mark.parametrize(
+    ("room", "must_not_know"),
+    [
+        ("kernel", ["fsdeploy.fleet", "fsdeploy.lab", "fsdeploy.verify", "fsdeploy.cli"]),
+        ("lab", ["fsdeploy.fleet", "fsdeploy.verify", "fsdeploy.cli"]),
+        ("fleet", ["fsdeploy.lab", "fsdeploy.cli"]),
+        ("verify", ["fsdeploy.lab", "fsdeploy.cli"]),
+    ],
+)
+def test_dependencies_point_downwards(room: str, must_not_know: list[str]) -> None:
+    inside = {str(path.relative_to(PACKAGE)) for path in (PACKAGE / room).rglob("*.py")}
+    assert inside, f"no such room: {room}"
+    assert not users(*must_not_know) & inside
