@@ -203,6 +203,19 @@ def test_the_oldest_release_is_taken_and_others_by_name(tmp_path: Path) -> None:
     assert sources.resolve(el6, "431.29.2.el6").release == "431.29.2.el6"
 
 
+def test_of_one_release_the_source_rpm_is_taken(
+    make_srpm: SrpmMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = sources.add(make_srpm())
+    bare = sources.add(write_tree(tmp_path / f"linux-{whole.name}", "2.6.32", "430"))
+    assert bare.name == whole.name
+    el6 = targets.load("el6")
+    for order in ((whole, bare), (bare, whole)):
+        monkeypatch.setattr(sources, "cached", lambda order=order: order)
+        assert sources.find(el6) == whole
+        assert sources.resolve(el6, whole.release) == whole
+
+
 def test_without_a_source_it_says_how_to_get_one() -> None:
     with pytest.raises(FsdeployError) as caught:
         sources.resolve(targets.load("el6"))
