@@ -35,7 +35,7 @@ _IMAGE_FORMAT = 1
 
 HOSTFILES = Path(__file__).resolve().parent / "hostfiles"
 
-MIRROR = "http://deb.debian.org/debian"
+# Where Debian keeps the suites that the mirrors dropped.
 ARCHIVE = "http://archive.debian.org/debian"
 
 # An image takes some 300 MB and each new kernel makes one.
@@ -334,8 +334,9 @@ def _build_base(recipe: BaseRecipe, scratch: Path, log: Path | None) -> None:
     )
     words += [f"--customize-hook={hook}"]
     words += [recipe.suite, str(tree)]
+    mirror = machine_mirror()
     words += [
-        f"deb {_mirror_of(suite)} {suite} main"
+        f"deb {_mirror_of(suite, mirror)} {suite} main"
         for suite in (recipe.suite, recipe.grub_suite, recipe.python2_suite)
     ]
     run.run(
@@ -350,18 +351,30 @@ def _build_base(recipe: BaseRecipe, scratch: Path, log: Path | None) -> None:
     )
 
 
-def _mirror_of(suite: str) -> str:
-    # Debian moves old suites from the mirrors to the archive.
+def machine_mirror() -> str:
+    """The Debian mirror this machine installs from, which is one it can reach."""
+    words = ["apt-get", "indextargets", "--format", "$(REPO_URI)"]
+    found = run.run([*words, "Origin: Debian", "Label: Debian", "Created-By: Packages"])
+    mirrors = found.output.split()
+    if not mirrors:
+        raise FsdeployError(
+            "apt on this machine knows no Debian mirror to build the lab hosts' userland from",
+            hint="name one in /etc/apt/sources.list.d, then `apt-get update`",
+        )
+    return mirrors[0].rstrip("/")
+
+
+def _mirror_of(suite: str, mirror: str) -> str:
     try:
-        with urllib.request.urlopen(f"{MIRROR}/dists/{suite}/Release", timeout=20):
-            return MIRROR
+        with urllib.request.urlopen(f"{mirror}/dists/{suite}/Release", timeout=20):
+            return mirror
     except urllib.error.HTTPError as answer:
         if answer.code == 404:
             return ARCHIVE
-        return MIRROR
+        return mirror
     except OSError:
         # apt tells best what is wrong.
-        return MIRROR
+        return mirror
 
 
 def _mode(data: bytes) -> int:

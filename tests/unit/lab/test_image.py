@@ -145,3 +145,22 @@ def test_only_what_was_wanted_lately_is_kept(tmp_path: Path) -> None:
     image.prune(tmp_path, images=2, bases=1)
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {"a", "b", "base-1", ".building-x"}
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [("http://mirror.example/debian/\nhttp://other.example/debian/\n", "mirror.example"), ("", "")],
+)
+def test_the_mirror_is_the_machines_own(
+    known: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apt = tmp_path / "apt-get"
+    apt.write_text(f"#!/bin/sh\nprintf '%s' '{known}'\n")
+    apt.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    if expected:
+        assert image.machine_mirror() == f"http://{expected}/debian"
+    else:
+        with pytest.raises(FsdeployError, match="knows no Debian mirror") as caught:
+            image.machine_mirror()
+        assert "apt-get update" in caught.value.hint
