@@ -76,6 +76,17 @@ def _stage_headers(make: Make, headers: Path, scratch: Path) -> None:
     )
     run.run(["tar", "-x", "-f", archive, "-C", headers], log=make.log)
     archive.unlink()
+    # Debug information names the folder it was compiled in, and the build id is a hash over it.
+    programs = [path for path in sorted(headers.rglob("*")) if _is_program(path)]
+    if programs:
+        run.run(["strip", "--remove-section=.note.gnu.build-id", *programs], log=make.log)
+
+
+def _is_program(path: Path) -> bool:
+    if not path.is_file() or path.is_symlink() or not os.access(path, os.X_OK):
+        return False
+    with path.open("rb") as file:
+        return file.read(4) == b"\x7fELF"
 
 
 def _rules(tree: Path) -> Iterator[Path]:
