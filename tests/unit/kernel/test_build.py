@@ -23,7 +23,7 @@ from fsdeploy.kernel import target as targets
 from fsdeploy.kernel.build import BuildRequest
 from fsdeploy.kernel.target import Target
 
-from .conftest import HUNK, PATCH, SrpmMaker, TargetMaker, write_tree
+from .conftest import DISTRIBUTION, HUNK, PATCH, SrpmMaker, TargetMaker, write_tree
 
 PATCHES = {"0001-early.patch": PATCH.format(subject="early: so", file="kernel/early.c", hunk=HUNK)}
 
@@ -295,6 +295,20 @@ def test_a_kept_kabi_is_written_down(make_target: TargetMaker, make_srpm: SrpmMa
     boot = stock.modules / f"boot/symvers-{stock.release}.gz"
     assert b"symbol_a" in gzip.decompress(boot.read_bytes())
     assert "CONFIG_X86_64_RHEL=y" in built.config.read_text()
+
+
+def test_a_kabi_as_published_needs_no_stock_build(
+    make_target: TargetMaker, make_srpm: SrpmMaker
+) -> None:
+    listed = "0x00000011\tsymbol_a\tvmlinux\tEXPORT_SYMBOL\n"
+    whole = {**DISTRIBUTION, "Module.kabi_x86_64": listed}
+    target = el6_like(make_target, "CONFIG_MODULES=y\nCONFIG_MODVERSIONS=y\n", PATCHES)
+    built = build.build_kernel(request(target, sources.add(make_srpm(files=whole))))
+    assert built.manifest.kabi == {
+        "state": "same", "listed": 1, "compared": 1, "as_published": 1, "changed": (), "gone": (),
+        "stock": "as published",
+    }  # fmt: skip
+    assert [path.name for path in build.folder().glob("*-stock-*")] == []
 
 
 # --- interrupted, and two at once ---
