@@ -46,9 +46,10 @@ def parse_symvers(text: str) -> dict[str, str]:
     """Symbol to CRC, of Module.symvers and of the distribution's Module.kabi_*."""
     symbols: dict[str, str] = {}
     for line in text.splitlines():
-        words = line.split("\t")
+        # Tabs, but for some lines of the published list.
+        words = line.split()
         if len(words) >= 2 and words[0].startswith("0x"):
-            symbols[words[1].strip()] = words[0].strip().lower()
+            symbols[words[1]] = words[0].lower()
     return symbols
 
 

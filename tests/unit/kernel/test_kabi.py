@@ -18,6 +18,10 @@ def test_both_forms_are_read() -> None:
     assert kabi.parse_symvers(text) == {"____pagevec_lru_add": "0x51c031e9", "x": "0x1"}
 
 
+def test_a_line_of_the_published_list_may_have_spaces() -> None:
+    assert kabi.parse_symvers("0x5e95b1cd\tx   vmlinux EXPORT_SYMBOL\n") == {"x": "0x5e95b1cd"}
+
+
 @given(symbols, symbols)
 def test_a_build_is_the_same_as_itself(listed: dict[str, str], built: dict[str, str]) -> None:
     result = kabi.compare(listed, built, built)
