@@ -58,8 +58,9 @@ class Make:
     def _command(self) -> list[str]:
         jobs = self.jobs or os.cpu_count() or 1
         compiler = "ccache gcc" if run.find("ccache") else "gcc"
-        # An empty LOCALVERSION: a tree below somebody's git repository gets no "+".
-        return ["make", f"-j{jobs}", f"ARCH={ARCH}", f"CC={compiler}", "LOCALVERSION="]
+        # An empty LOCALVERSION: a tree below somebody's git repository gets no "+". An empty
+        # mod-fw: 2.6.32 carries firmware, which the distribution packs by itself, not with kernels.
+        return ["make", f"-j{jobs}", f"ARCH={ARCH}", f"CC={compiler}", "LOCALVERSION=", "mod-fw="]
 
     def _environment(self) -> dict[str, str]:
         return {

@@ -47,10 +47,10 @@ def stage(make: Make, release: str, out: Path, *, modules: bool) -> None:
     folder = root / "lib/modules" / release
     folder.mkdir(parents=True)
     if modules:
-        # depmod runs where the modules are installed; firmware has packages of its own.
+        # depmod runs where the modules are installed.
         make.run(
             "modules_install", f"INSTALL_MOD_PATH={root}", "INSTALL_MOD_STRIP=1",
-            "DEPMOD=/bin/true", "mod-fw=",
+            "DEPMOD=/bin/true",
         )  # fmt: skip
     headers = root / "usr/src/kernels" / release
     for link, goal in (("build", f"/usr/src/kernels/{release}"), ("source", "build")):
