@@ -327,6 +327,8 @@ def machine_of(record: HostRecord) -> qemu.Machine:
         ),
         watchdog=True,
         translation_mib=_TRANSLATION_MIB,
+        # A host is here to boot whatever kernel it is given, not to be fast.
+        parallel=False,
         qmp=record.qmp,
         pid_file=record.pid_file,
     )

@@ -32,7 +32,11 @@ def wait_until_other_boot(lab: machine.Lab, boot_id: str) -> str:
         if now != boot_id:
             return now
         time.sleep(0.5)
-    pytest.fail(f"no other boot came:\n{qemu.last_lines(lab.hosts[0].serial, 20)}")
+    (record,) = lab.hosts
+    # Where its CPUs are: a hang of the kernel, or of QEMU, which then has no answer.
+    look = {"command-line": "info registers -a"}
+    registers = qemu.execute(record.qmp, "human-monitor-command", look)
+    pytest.fail(f"no other boot came:\n{qemu.last_lines(record.serial, 20)}\n{registers}")
 
 
 def boots_through_grub(record: state.HostRecord) -> int:

@@ -26,6 +26,7 @@ def option(machine: qemu.Machine, name: str) -> list[str]:
 
 def test_guests_never_use_an_accelerator(machine: qemu.Machine) -> None:
     assert option(machine, "-accel") == ["tcg,thread=multi"]
+    assert option(replace(machine, parallel=False), "-accel") == ["tcg,thread=single"]
     assert "-enable-kvm" not in qemu.command_line(machine)
 
 
