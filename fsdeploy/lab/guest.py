@@ -97,7 +97,8 @@ class Guest:
     """What to boot and what to run in it.
 
     `environment` is given to every program, `files` are put into the root file system by absolute
-    path, `append` goes to the kernel's command line after our own arguments.
+    path, `append` goes to the kernel's command line after our own arguments. `cpu` and `counted`
+    are the machine's.
     """
 
     kernel: Path
@@ -107,6 +108,8 @@ class Guest:
     append: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, initramfs.Entry] = field(default_factory=dict)
+    cpu: str = qemu.DEFAULT_CPU
+    counted: bool = False
 
 
 @dataclass(frozen=True)
@@ -246,6 +249,8 @@ def _machine(guest: Guest, folder: Path) -> qemu.Machine:
         log=folder / "qemu.log",
         memory_mib=guest.memory_mib,
         cpus=guest.cpus,
+        cpu=guest.cpu,
+        counted=guest.counted,
         kernel=guest.kernel,
         initrd=folder / "initramfs",
         append=" ".join((*_ARGUMENTS, guest.append)).strip(),
