@@ -30,6 +30,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("status", "status", "where each host stands"),
     ("lab", "lab", "virtual hosts to try everything on"),
     ("demo", "demo", "the whole way on a lab host, with a table of what happened"),
+    ("bench", "bench", "what kernels make of short connections, measured in guests"),
     ("doctor", "doctor", "check this control machine"),
 )
 
