@@ -175,20 +175,15 @@ def check(request: Request) -> None:
 def runs(request: Request) -> tuple[Run, ...]:
     """Every guest, in the order they run.
 
-    Instructions are counted once and on one CPU: there is nothing to repeat, and with more CPUs
-    there would be waiting in them.
+    Instructions are counted on one CPU: with more there would be waiting in them.
     """
-    found = [
+    return tuple(
         Run(measure, one, cpus, repetition)
-        for measure in (RATES, COUNTS)
-        if measure in request.measures
+        for measure in request.measures
         for repetition in range(request.repeat)
-        for cpus in dict.fromkeys(request.cpus)
+        for cpus in ((1,) if measure == INSTRUCTIONS else dict.fromkeys(request.cpus))
         for one in _ordered(request.configurations, repetition)
-    ]
-    if INSTRUCTIONS in request.measures:
-        found += [Run(INSTRUCTIONS, one, 1, 0) for one in request.configurations]
-    return tuple(found)
+    )
 
 
 def _ordered(configurations: Sequence[Configuration], repetition: int) -> tuple[Configuration, ...]:

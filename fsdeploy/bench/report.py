@@ -249,19 +249,28 @@ def _share(pairs: Iterable[tuple[int, int]]) -> str:
 
 
 def _instructions(samples: Sequence[Sample], request: Mapping[str, Any]) -> list[Table]:
-    counts = {one.configuration: instructions(one) for one in samples}
-    stock = counts.get(plan.STOCK)
-    rows = tuple(
-        (
-            name,
-            f"{counts[name]:,.0f}" if name in counts else NONE,
-            f"{counts[name] / stock:.3f}" if name in counts and stock else NONE,
-            *[f"{100 * (1 - one.last.busy):.0f} %" for one in samples if one.configuration == name],
+    found: dict[str, list[float]] = {}
+    for one in samples:
+        found.setdefault(one.configuration, []).append(instructions(one))
+    rows: list[tuple[str, ...]] = []
+    for name in request["configurations"]:
+        counts = found.get(name, [])
+        stock = found.get(plan.STOCK, [])
+        busy = [one.last.busy for one in samples if one.configuration == name]
+        rows.append(
+            (
+                name,
+                str(len(counts)),
+                f"{median(counts):,.0f} ({min(counts):,.0f} to {max(counts):,.0f})"
+                if counts
+                else NONE,
+                f"{median(counts) / median(stock):.3f}" if counts and stock else NONE,
+                f"{100 * (1 - median(busy)):.0f} %" if busy else NONE,
+            )
         )
-        for name in request["configurations"]
-    )
-    columns = ("kernel", "instructions per connection", "to stock", "idle")
-    return [Table("Instructions of the guest, client and server together, 1 CPU", columns, rows)]
+    columns = ("kernel", "guests", "median (lowest to highest)", "to stock", "idle")
+    title = "Instructions per connection, client and server together, 1 CPU"
+    return [Table(title, columns, tuple(rows))]
 
 
 def _cells(

@@ -55,6 +55,9 @@ _ARGUMENTS = (
     "rcupdate.rcu_cpu_stall_timeout=60",
 )
 
+# A machine that counts instructions has only its processor's random numbers.
+_COUNTED_ARGUMENTS = ("random.trust_cpu=on",)
+
 _BOOT_LIMIT = 90.0  # seconds to the first program, and for the way out
 _PROGRAM_MARGIN = 30.0  # seconds to end what a program left behind
 
@@ -253,7 +256,9 @@ def _machine(guest: Guest, folder: Path) -> qemu.Machine:
         counted=guest.counted,
         kernel=guest.kernel,
         initrd=folder / "initramfs",
-        append=" ".join((*_ARGUMENTS, guest.append)).strip(),
+        append=" ".join(
+            (*_ARGUMENTS, *(_COUNTED_ARGUMENTS if guest.counted else ()), guest.append)
+        ).strip(),
         ends_on_reset=True,
         pit=False,
     )

@@ -146,13 +146,11 @@ def command_line(machine: Machine) -> tuple[str, ...]:
         *("-display", "none"),
         *("-machine", f"pc,usb=off,pit={'on' if machine.pit else 'off'}"),
         *("-accel", _accelerator(machine)),
-        *("-cpu", machine.cpu),
+        *("-cpu", f"{machine.cpu},+rdrand" if machine.counted else machine.cpu),
         *("-smp", str(machine.cpus)),
         *("-m", f"{machine.memory_mib}M"),
         *_time(machine),
-        # A guest without a source of entropy waits minutes for its first random number.
-        *("-object", "rng-builtin,id=entropy"),
-        *("-device", "virtio-rng-pci,rng=entropy"),
+        *_entropy(machine),
         *("-chardev", f"file,id=console,path={_escaped(machine.serial)},append=on"),
         *("-serial", "chardev:console"),
     ]
@@ -185,12 +183,19 @@ def _accelerator(machine: Machine) -> str:
     return f"tcg,thread={'multi' if together else 'single'}{size}"
 
 
+def _entropy(machine: Machine) -> list[str]:
+    if machine.counted:
+        # A device brings its numbers when the host has time; an instruction of the processor, not.
+        return ["-seed", "1"]
+    # A guest without a source of entropy waits minutes for its first random number.
+    return ["-object", "rng-builtin,id=entropy", "-device", "virtio-rng-pci,rng=entropy"]
+
+
 def _time(machine: Machine) -> list[str]:
     if not machine.counted:
         return ["-rtc", "base=utc"]
     # An idle machine does not wait for its next timer, it goes on as if it had.
-    clock = ["-icount", "shift=0,sleep=off", "-rtc", "base=2020-01-01,clock=vm"]
-    return [*clock, "-seed", "1"]
+    return ["-icount", "shift=0,sleep=off", "-rtc", "base=2020-01-01,clock=vm"]
 
 
 def _escaped(value: str | Path) -> str:

@@ -53,10 +53,14 @@ def test_one_place_knows_ssh() -> None:
 @pytest.mark.parametrize(
     ("room", "must_not_know"),
     [
-        ("kernel", ["fsdeploy.fleet", "fsdeploy.lab", "fsdeploy.verify", "fsdeploy.cli"]),
-        ("lab", ["fsdeploy.fleet", "fsdeploy.verify", "fsdeploy.cli"]),
-        ("fleet", ["fsdeploy.lab", "fsdeploy.cli"]),
-        ("verify", ["fsdeploy.lab", "fsdeploy.cli"]),
+        ("bench", ["fsdeploy.fleet", "fsdeploy.verify", "fsdeploy.cli"]),
+        (
+            "kernel",
+            ["fsdeploy.bench", "fsdeploy.fleet", "fsdeploy.lab", "fsdeploy.verify", "fsdeploy.cli"],
+        ),
+        ("lab", ["fsdeploy.bench", "fsdeploy.fleet", "fsdeploy.verify", "fsdeploy.cli"]),
+        ("fleet", ["fsdeploy.bench", "fsdeploy.lab", "fsdeploy.cli"]),
+        ("verify", ["fsdeploy.bench", "fsdeploy.lab", "fsdeploy.cli"]),
     ],
 )
 def test_dependencies_point_downwards(room: str, must_not_know: list[str]) -> None:

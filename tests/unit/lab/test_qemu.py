@@ -150,3 +150,19 @@ def test_a_machine_ends_with_its_block(machine: qemu.Machine, tmp_path: Path) ->
         assert qemu.wait_end(process, 0.01) is None
     assert process.returncode is not None
     assert not qemu.is_answering(tmp_path / "qmp")
+
+
+def test_a_counted_machine_has_the_clock_of_its_instructions(machine: qemu.Machine) -> None:
+    assert not {"-icount", "-seed"} & set(qemu.command_line(machine))
+    counted = replace(machine, cpus=1, counted=True)
+    assert option(counted, "-accel") == ["tcg,thread=single"]
+    assert option(counted, "-icount") == ["shift=0,sleep=off"]
+    assert option(counted, "-rtc") == ["base=2020-01-01,clock=vm"]
+
+
+def test_a_counted_machine_has_the_same_random_numbers_each_time(machine: qemu.Machine) -> None:
+    assert option(machine, "-device") == ["virtio-rng-pci,rng=entropy"]
+    counted = replace(machine, cpus=1, counted=True)
+    assert option(counted, "-seed") == ["1"]
+    assert option(counted, "-cpu") == ["Nehalem,+rdrand"]
+    assert option(counted, "-device") == []
