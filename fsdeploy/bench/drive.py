@@ -79,6 +79,7 @@ def run_one(
         environment=plan.environment(request, one),
         cpu=_CPU,
         counted=one.measure == plan.INSTRUCTIONS,
+        seed=one.repetition + 1,
     )
     started, before = time.time(), os.getloadavg()
     result = guest.run_guest(machine, folder)

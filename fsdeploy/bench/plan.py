@@ -175,7 +175,8 @@ def check(request: Request) -> None:
 def runs(request: Request) -> tuple[Run, ...]:
     """Every guest, in the order they run.
 
-    Instructions are counted on one CPU: with more there would be waiting in them.
+    Instructions are counted on one CPU: with more there would be waiting in them. A guest that
+    counts does the same each time, so its repetitions differ by their random numbers.
     """
     return tuple(
         Run(measure, one, cpus, repetition)

@@ -100,8 +100,8 @@ class Guest:
     """What to boot and what to run in it.
 
     `environment` is given to every program, `files` are put into the root file system by absolute
-    path, `append` goes to the kernel's command line after our own arguments. `cpu` and `counted`
-    are the machine's.
+    path, `append` goes to the kernel's command line after our own arguments. `cpu`, `counted`
+    and `seed` are the machine's.
     """
 
     kernel: Path
@@ -113,6 +113,7 @@ class Guest:
     files: Mapping[str, initramfs.Entry] = field(default_factory=dict)
     cpu: str = qemu.DEFAULT_CPU
     counted: bool = False
+    seed: int = 1
 
 
 @dataclass(frozen=True)
@@ -254,6 +255,7 @@ def _machine(guest: Guest, folder: Path) -> qemu.Machine:
         cpus=guest.cpus,
         cpu=guest.cpu,
         counted=guest.counted,
+        seed=guest.seed,
         kernel=guest.kernel,
         initrd=folder / "initramfs",
         append=" ".join(

@@ -91,8 +91,8 @@ class Machine:
     but QEMU before 8.1 may translate code that another virtual CPU is writing and keep what it
     read: about one of 40 boots of a kernel that patches its code then dies.
 
-    `counted`: time in the machine is instructions executed, one a nanosecond; it has one CPU, and
-    random numbers and the date are the same each time, so that it does the same each time.
+    `counted`: time in the machine is instructions executed, one a nanosecond; it has one CPU, the
+    date is the same each time, random numbers come from `seed`: it does the same each time.
     """
 
     name: str
@@ -114,6 +114,7 @@ class Machine:
     translation_mib: int = 0
     parallel: bool = True
     counted: bool = False
+    seed: int = 1
 
 
 def time_factor() -> float:
@@ -186,7 +187,7 @@ def _accelerator(machine: Machine) -> str:
 def _entropy(machine: Machine) -> list[str]:
     if machine.counted:
         # A device brings its numbers when the host has time; an instruction of the processor, not.
-        return ["-seed", "1"]
+        return ["-seed", str(machine.seed)]
     # A guest without a source of entropy waits minutes for its first random number.
     return ["-object", "rng-builtin,id=entropy", "-device", "virtio-rng-pci,rng=entropy"]
 
