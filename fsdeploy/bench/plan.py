@@ -134,7 +134,7 @@ def configuration(target: str, text: str) -> Configuration:
         if all(candidate in FEATURES[name].offered.get(target, ()) for name in features):
             return Configuration(candidate, features)
     raise FsdeployError(
-        f"{text}: no {base or 'one'} kernel of {target} has "
+        f"{text}: no {f'{base} ' if base else ''}kernel of {target} has "
         + " and ".join(f"{name} ({FEATURES[name].title})" for name in features),
         hint=f"{target} has {', '.join(offers(target))}",
     )

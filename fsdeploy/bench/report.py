@@ -292,7 +292,7 @@ def conditions(record: Mapping[str, Any]) -> str:
     loads = [load for one in record["runs"] for load in one["load"]]
     return (
         f"{request['target']}, {request['mode']} mode, {request['connections']:,} connections a "
-        f"guest, {request['repeat']} repetitions, RPS {'on' if request['rps'] else 'off'}; host "
+        f"guest, {request['repeat']} times, RPS {'on' if request['rps'] else 'off'}; host "
         f"with {host['cpus']} CPUs, load {min(loads):.1f} to {max(loads):.1f}. "
         "Rates under QEMU compare kernels, they are not those of a machine."
     )

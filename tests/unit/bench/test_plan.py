@@ -40,7 +40,7 @@ def test_a_name_is_a_base_and_features(
 @pytest.mark.parametrize(
     ("name", "text", "why"),
     [
-        ("el6", "rfd", "no one kernel of el6 has rfd"),
+        ("el6", "rfd", "no kernel of el6 has rfd"),
         ("lts61", "stock+rfd", "no stock kernel of lts61 has rfd"),
         ("lts61", "patched+fast", "there is no feature fast"),
         ("el6", "", "there is no feature"),
