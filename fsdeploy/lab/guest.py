@@ -52,6 +52,8 @@ _ARGUMENTS = (
     "watchdog_thresh=60",
     "no_timer_check",
     "clocksource=hpet",
+    # The time stamp counter of a guest on a busy machine looks bad, and Linux 6.1 may warn of that.
+    "tsc=nowatchdog",
     "rcupdate.rcu_cpu_stall_timeout=60",
 )
 

@@ -13,7 +13,7 @@ HERE = Path(__file__).parent
 # What is built of a target: the series or not, the debug fragment over the lab's or not.
 VARIANTS: Mapping[str, tuple[str, ...]] = {
     "el6": ("stock", "patched", "stock-debug", "patched-debug"),
-    "lts61": ("stock", "patched"),
+    "lts61": ("stock", "patched", "patched-debug"),
 }
 
 _OPTIONS = re.compile(r"^ \* guest: (.+)$", re.MULTILINE)
