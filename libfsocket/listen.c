@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * listen(): from now on a listener, if it is a TCP one. Nothing is spawned here: who listens need
+ * not be who accepts.
+ */
+#include "fsocket.h"
+
+int listen(int fd, int backlog)
+{
+	int result = libc()->listen(fd, backlog);
+
+	if (!result && fsocket_active())
+		fsocket_note_listening(fd);
+	return result;
+}
