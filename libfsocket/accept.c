@@ -9,8 +9,10 @@ int accept(int fd, struct sockaddr *address, socklen_t *length)
 {
 	int new;
 
-	if (!fsocket_active())
+	if (!fsocket_active()) {
+		fsocket_tell();
 		return libc()->accept(fd, address, length);
+	}
 	fsocket_will_accept(fd);
 	new = libc()->accept(fd, address, length);
 	if (new >= 0)

@@ -9,8 +9,10 @@ int accept4(int fd, struct sockaddr *address, socklen_t *length, int flags)
 {
 	int new;
 
-	if (!fsocket_active())
+	if (!fsocket_active()) {
+		fsocket_tell();
 		return libc()->accept4(fd, address, length, flags);
+	}
 	fsocket_will_accept(fd);
 	new = libc()->accept4(fd, address, length, flags);
 	if (new >= 0)

@@ -94,6 +94,7 @@ static inline const struct fsocket_libc *libc(void)
 }
 
 void fsocket_complain(const char *what, int error);
+void fsocket_tell(void);
 
 /* process.c: whether the descriptors that we remember are those of the caller */
 extern int fsocket_served;

@@ -9,7 +9,9 @@ int listen(int fd, int backlog)
 {
 	int result = libc()->listen(fd, backlog);
 
-	if (!result && fsocket_active())
+	if (!fsocket_active())
+		fsocket_tell();
+	else if (!result)
 		fsocket_note_listening(fd);
 	return result;
 }

@@ -4,8 +4,8 @@
  *
  *	1. find the functions of the C library that we stand in front of
  *	2. open the device and ask for its version (channel.c)
- *	3. without either: one line to stderr, and every wrapper goes straight to libc from then on;
- *	   with FSOCKET_REQUIRE=1 the program ends here instead
+ *	3. without either every wrapper goes straight to libc from then on, and one line to stderr says
+ *	   so when the program listens or accepts; with FSOCKET_REQUIRE=1 it ends here instead
  *	4. have forked children start with an empty list of spawned listeners
  *
  * FSOCKET_QUIET and FSOCKET_REQUIRE are read here and not looked at again.
@@ -32,6 +32,11 @@ static int required;
 /* What stderr was at the start: a daemon's descriptor 2 may be a client's connection later. */
 static struct stat first_stderr;
 static int has_stderr;
+
+/* Why Fastsocket is not used, and whether that is still to be said. */
+static const char *why;
+static int why_error;
+static int to_tell;
 
 static int is_set(const char *name)
 {
@@ -84,34 +89,52 @@ static int stderr_is_ours(void)
 	       now.st_dev == first_stderr.st_dev && now.st_ino == first_stderr.st_ino;
 }
 
+static void say(const char *then)
+{
+	/* strerror() is not for signal handlers, so the usual reasons are here. */
+	const char *reason = why_error == ENOENT ? ": no such device (is the module loaded?)" :
+			     why_error == ENODEV || why_error == ENXIO ? ": no such device" :
+			     why_error == EACCES || why_error == EPERM ? ": permission denied" :
+			     why_error == EMFILE || why_error == ENFILE ? ": too many open files" :
+			     "";
+	const char *parts[] = { "libfsocket: ", why, reason, then };
+	struct iovec line[4];
+	int i, saved = errno;
+
+	for (i = 0; i < 4; i++) {
+		line[i].iov_base = (void *)parts[i];
+		line[i].iov_len = strlen(parts[i]);
+	}
+	/* When it fails there is nobody left to be told. */
+	if (stderr_is_ours())
+		i = (int)writev(STDERR_FILENO, line, 4);
+	errno = saved;
+}
+
 /*
- * Say that Fastsocket is not used, and why; the end of the program where it is required.
+ * Fastsocket can't be used, and this is why: the end of the program where it is required.
  * Any context.
  */
 void fsocket_complain(const char *what, int error)
 {
-	/* strerror() is not for signal handlers, so the usual reasons are here. */
-	const char *reason = error == ENOENT ? ": no such device (is the module loaded?)" :
-			     error == ENODEV || error == ENXIO ? ": no such device" :
-			     error == EACCES || error == EPERM ? ": permission denied" :
-			     error == EMFILE || error == ENFILE ? ": too many open files" : "";
-	const char *then = required ? "; FSOCKET_REQUIRE is set, stopping\n" :
-				      "; going on without Fastsocket\n";
-	const char *parts[] = { "libfsocket: ", what, reason, then };
-	struct iovec line[4];
-	int i;
-
-	if ((required || !quiet) && stderr_is_ours()) {
-		for (i = 0; i < 4; i++) {
-			line[i].iov_base = (void *)parts[i];
-			line[i].iov_len = strlen(parts[i]);
-		}
-		/* Nobody is left to be told when this fails. */
-		if (writev(STDERR_FILENO, line, 4) < 0)
-			errno = error;
-	}
-	if (required)
+	why = what;
+	why_error = error;
+	if (required) {
+		say("; FSOCKET_REQUIRE is set, stopping\n");
 		_exit(EXIT_UNAVAILABLE);
+	}
+	__atomic_store_n(&to_tell, !quiet, __ATOMIC_RELEASE);
+}
+
+/*
+ * Say what was complained about, once, now that the program listens or accepts: those that only
+ * start it, shells and the like, have no use for Fastsocket. Any context.
+ */
+void fsocket_tell(void)
+{
+	if (unlikely(__atomic_load_n(&to_tell, __ATOMIC_ACQUIRE)) &&
+	    __atomic_exchange_n(&to_tell, 0, __ATOMIC_ACQ_REL))
+		say("; going on without Fastsocket\n");
 }
 
 static __attribute__((constructor)) void setup(void)

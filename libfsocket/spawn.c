@@ -61,7 +61,9 @@ static void spawn(int fd)
 	struct mask was, is;
 	int saved = errno, channel = fsocket_channel();
 
-	if (channel >= 0) {
+	if (channel < 0) {
+		fsocket_tell();
+	} else {
 		memset(&arg, 0, sizeof(arg));
 		arg.fd = fd;
 		arg.op.spawn.cpu = FSOCKET_CPU_ANY;
