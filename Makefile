@@ -33,7 +33,7 @@ packages:
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip -q --disable-pip-version-check install -e '.[dev]'
+	$(VENV)/bin/pip -q --disable-pip-version-check install -e '.[build,dev]'
 	@touch $@
 
 # ansible-lint wants a newer ansible-core than the one that manages CentOS 6 hosts.

@@ -66,6 +66,7 @@ PACKAGES: Mapping[str, tuple[str, str]] = {
     "perl": ("perl", "perl"),
     "qemu-img": ("qemu-utils", "qemu-img"),
     "qemu-system-x86_64": ("qemu-system-x86", "qemu-kvm"),
+    "readelf": ("binutils", "binutils"),
     "rpm": ("rpm", "rpm"),
     "rpm2cpio": ("rpm2cpio", "rpm"),
     "rpmbuild": ("rpm", "rpm-build"),

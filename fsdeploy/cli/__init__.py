@@ -22,6 +22,7 @@ from fsdeploy.errors import ExitCode, FsdeployError
 # Command, module, and its line in the overview (kept here so that the overview imports nothing).
 COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("build-kernel", "build_kernel", "build kernel RPMs from a source, our series and fragments"),
+    ("build-library", "build_library", "build the libfsocket RPM, the library that goes to hosts"),
     ("source", "source", "add, list and identify kernel sources"),
     ("series", "series", "lint, check, apply and export a patch series"),
     ("rollout", "rollout", "bring a kernel to hosts: trial boot, verify, promote"),
