@@ -119,9 +119,7 @@ def identify() -> Identity:
 
 
 def _library(directory: Path, identity: Identity) -> Library:
-    return Library(
-        directory, directory / f"libfsocket-{__version__}-{identity.release}.x86_64.rpm"
-    )
+    return Library(directory, directory / f"libfsocket-{__version__}-{identity.release}.x86_64.rpm")
 
 
 def existing(identity: Identity) -> Library | None:
@@ -194,8 +192,7 @@ def _make(identity: Identity, directory: Path) -> None:
     store.remove_tree(directory / "rpm")
     store.remove_tree(work)
     outputs = {
-        str(path.relative_to(directory)): manifests.describe_file(path)
-        for path in (rpm, library)
+        str(path.relative_to(directory)): manifests.describe_file(path) for path in (rpm, library)
     }
     store.write_atomically(
         directory / "manifest.json",

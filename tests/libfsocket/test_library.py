@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
@@ -118,8 +119,6 @@ def test_scenario(preloaded: Runner, scenarios: Path, name: str) -> None:
 def test_a_module_that_refuses_leaves_the_plain_listener(
     preloaded: Runner, scenarios: Path, error: str
 ) -> None:
-    import errno
-
     number = str(getattr(errno, error))
     ended = preloaded(scenarios, "a_refused_spawn_changes_nothing", SPAWN_ERRNO=number)
     assert (ended.returncode, ended.stderr) == (0, "")
@@ -197,13 +196,6 @@ def test_zero_is_not_set(preloaded: Runner) -> None:
         sys.executable, "-c", LISTEN, DEVICE_ERRNO="2", FSOCKET_QUIET="0", FSOCKET_REQUIRE="0"
     )
     assert (ended.returncode, ended.stderr) == (0, MISSING)
-
-
-def test_nothing_is_written_to_a_stderr_that_is_closed(preloaded: Runner) -> None:
-    # The listener gets number 2: the line must not go to whoever connects.
-    script = "exec 2>&-; exec \"$0\" -c \"$1\""
-    ended = preloaded("sh", "-c", script, sys.executable, LISTEN, DEVICE_ERRNO="2")
-    assert (ended.returncode, ended.stdout) == (0, "hello\n")
 
 
 # --- real programs ---

@@ -38,7 +38,9 @@ def tracked(folder: str) -> set[str]:
     return {name for name in listed if (ROOT / name).is_file()}
 
 
-@pytest.mark.parametrize("folder", ["patches", "kernel-config", "playbooks", "modules", "libfsocket"])
+@pytest.mark.parametrize(
+    "folder", ["patches", "kernel-config", "playbooks", "modules", "libfsocket"]
+)
 def test_the_wheel_carries_what_a_checkout_has_beside_the_package(
     carried: set[str], folder: str
 ) -> None:
