@@ -318,7 +318,7 @@ def _ensure_base(key: str, log: Path | None) -> Path:
 def _build_base(recipe: BaseRecipe, scratch: Path, log: Path | None) -> None:
     tree = scratch / "tree"
     # What it mounts in the tree is seen by nobody else, and gone with it even when it is killed.
-    words = ["unshare", "--mount", "--propagation", "private"]
+    words = ["unshare", "--mount", "--propagation", _propagation()]
     words += ["mmdebstrap", "--mode=root", "--variant=essential", "--architectures=amd64"]
     words += ["--format=directory", f"--include={','.join(recipe.packages)}"]
     words += ['--aptopt=APT::Install-Recommends "false"', '--aptopt=Acquire::Languages "none"']
@@ -362,6 +362,15 @@ def machine_mirror() -> str:
             hint="name one in /etc/apt/sources.list.d, then `apt-get update`",
         )
     return mirrors[0].rstrip("/")
+
+
+def _propagation() -> str:
+    """How a mount namespace may keep its mounts to itself.
+
+    The root of a plain chroot is no mount point, and only a mount point can be made private.
+    """
+    mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+    return "private" if any(line.split()[4] == "/" for line in mounts) else "unchanged"
 
 
 def _mirror_of(suite: str, mirror: str) -> str:
