@@ -326,8 +326,10 @@ build.build_kernel(build.BuildRequest(wanted, found, wanted.choose(["small"]), j
 
 def start_build(tmp_path: Path) -> subprocess.Popen[str]:
     folders = [tmp_path / "kernel-config/fake", tmp_path / "patches/fake"]
+    # Who runs the tests in the background of a script has SIGINT ignored, and children inherit it.
+    restored = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n" + PROGRAM
     return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, *folders], text=True, stderr=subprocess.PIPE
+        [sys.executable, "-c", restored, *folders], text=True, stderr=subprocess.PIPE
     )
 
 
