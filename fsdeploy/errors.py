@@ -7,8 +7,10 @@ unreachable, 130 interrupted.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import IntEnum
 from pathlib import Path
+from typing import Protocol
 
 
 class ExitCode(IntEnum):
@@ -19,6 +21,26 @@ class ExitCode(IntEnum):
     BAD_INPUT = 2
     UNREACHABLE = 3
     INTERRUPTED = 130
+
+
+class HostOutcome(Protocol):
+    """What decides an exit code, of one host."""
+
+    @property
+    def reached(self) -> bool:
+        """Whether the host answered."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether all went well on it."""
+
+
+def exit_code_of(hosts: Iterable[HostOutcome]) -> ExitCode:
+    """3 when a host does not answer, else 1 when one is not well, else 0."""
+    outcomes = tuple(hosts)
+    if any(not host.reached for host in outcomes):
+        return ExitCode.UNREACHABLE
+    return ExitCode.OK if all(host.ok for host in outcomes) else ExitCode.CHECK_FAILED
 
 
 class FsdeployError(Exception):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fsdeploy import ui
-from fsdeploy.errors import ExitCode, FsdeployError
+from fsdeploy.errors import ExitCode, FsdeployError, exit_code_of
 from fsdeploy.fleet import bootloader
 from fsdeploy.fleet.boot import await_boot
 from fsdeploy.fleet.bootloader import BootState, Kind
@@ -75,9 +75,7 @@ class RollbackReport:
     @property
     def exit_code(self) -> ExitCode:
         """3 when a host does not answer, else 1 when one did not get back, else 0."""
-        if any(not host.reached for host in self.hosts):
-            return ExitCode.UNREACHABLE
-        return ExitCode.OK if all(host.ok for host in self.hosts) else ExitCode.CHECK_FAILED
+        return exit_code_of(self.hosts)
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""

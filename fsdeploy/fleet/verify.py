@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fsdeploy.errors import ExitCode
+from fsdeploy.errors import ExitCode, exit_code_of
 from fsdeploy.fleet.drive import new_log
 from fsdeploy.fleet.inventory import load_inventory
 from fsdeploy.fleet.journal import HostRecord, Journal, State
@@ -40,9 +40,7 @@ class VerifyReport:
     @property
     def exit_code(self) -> ExitCode:
         """3 when a host does not answer, else 1 when a required check failed, else 0."""
-        if any(not host.reached for host in self.hosts):
-            return ExitCode.UNREACHABLE
-        return ExitCode.OK if all(host.ok for host in self.hosts) else ExitCode.CHECK_FAILED
+        return exit_code_of(self.hosts)
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
