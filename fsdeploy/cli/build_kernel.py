@@ -53,7 +53,8 @@ def main(args: argparse.Namespace) -> int:
         fragments = ("fleet", *fragments)
     wanted = build.request(args.target, args.source, fragments, stock=args.stock, jobs=args.jobs)
     built = build.build_kernel(wanted)
-    files = [built.kernel_rpm, built.devel_rpm, built.directory / "manifest.json"]
+    files = [built.kernel_rpm, built.devel_rpm, *built.module_rpms]
+    files.append(built.directory / "manifest.json")
     if args.output:
         args.output.mkdir(parents=True, exist_ok=True)
         files = [Path(shutil.copy2(file, args.output)) for file in files]
@@ -63,6 +64,7 @@ def main(args: argparse.Namespace) -> int:
                 "directory": str(built.directory),
                 "kernel_rpm": str(files[0]),
                 "devel_rpm": str(files[1]),
+                "module_rpms": [str(file) for file in files[2:-1]],
                 "manifest": asdict(built.manifest),
             }
         )

@@ -7,7 +7,7 @@ goes on. `builds/NAME.lock` keeps two of the same from each other.
 
     tree      hard links to the cached source, the series applied, the release set
     config    base and fragments through Kconfig, every requested option checked
-    compile   make, through ccache where there is one
+    compile   make, through ccache where there is one; then modules of ours, against the tree
     kabi      symbol versions compared with the stock build's
     stage     what the packages hold, in root/
     package   rpmbuild, and the whole folder moves to its place
@@ -131,6 +131,15 @@ class Build:
         """Folder for `make -C`: what the -devel package holds."""
         return self.directory / f"root/usr/src/kernels/{self.release}"
 
+    @property
+    def module_rpms(self) -> tuple[Path, ...]:
+        """The packages of modules of ours."""
+        return tuple(sorted(self.directory.glob("kmod-*.rpm")))
+
+    def module(self, name: str) -> Path:
+        """A module of ours."""
+        return self.modules / f"lib/modules/{self.release}/{stage.module_folder(name)}/{name}.ko"
+
 
 # --- what a request comes to ----------------------------------------------------------------------
 
@@ -181,6 +190,11 @@ def identify(wanted: BuildRequest, tools: Mapping[str, str]) -> Identity:
         "fragments": [[fragment.name, _digest(fragment.path)] for fragment in wanted.fragments],
         "tools": dict(tools),
     }
+    if target.modules and not wanted.stock:
+        inputs["modules"] = [
+            [folder.name, [[path.name, _digest(path)] for path in sorted(folder.iterdir())]]
+            for folder in target.modules
+        ]
     canonical = json.dumps(inputs, sort_keys=True, separators=(",", ":"))
     build_id = hashlib.sha256(canonical.encode()).hexdigest()
     kind = "stock" if wanted.stock else f"fs{target.revision}"
@@ -373,6 +387,8 @@ class _Work:
                 # An interrupted compile goes on with what is left.
                 with contextlib.suppress(OSError):
                     self._write_state({**self._state(), "steps": before + seen})
+        for folder in self._own_modules():
+            stage.compile_module(self.make, folder)
 
     def _compare_kabi(self) -> dict[str, Any]:
         listed = self.wanted.source.kabi_list
@@ -411,6 +427,8 @@ class _Work:
 
     def _stage(self) -> None:
         stage.stage(self.make, self.identity.release, self.out, modules=self._has_modules())
+        for folder in self._own_modules():
+            stage.install_module(self.make, folder, self.root)
 
     def _package(self) -> None:
         identity = self.identity
@@ -432,7 +450,7 @@ class _Work:
         for path in packages:
             path.rename(self.out / path.name)
 
-    def _spec_values(self) -> dict[str, str]:
+    def _spec_values(self) -> dict[str, Any]:
         wanted, identity = self.wanted, self.identity
         if wanted.stock:
             summary = f"The {wanted.target.title} kernel without Fastsocket"
@@ -453,6 +471,10 @@ class _Work:
             "release": identity.release,
             "summary": summary,
             "description": text,
+            "modules": [
+                {"name": folder.name, "folder": stage.module_folder(folder.name)}
+                for folder in self._own_modules()
+            ],
         }
 
     def _finish(self) -> Build:
@@ -502,6 +524,9 @@ class _Work:
 
     def _has_modules(self) -> bool:
         return self.options.get("CONFIG_MODULES") == "y"
+
+    def _own_modules(self) -> tuple[Path, ...]:
+        return () if self.wanted.stock or not self._has_modules() else self.wanted.target.modules
 
     # --- bookkeeping ---
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fsdeploy import run
+from fsdeploy.kernel import store
 from fsdeploy.kernel.make import Make
 
 # What a build of external modules reads: rules, headers, programs, symbol versions.
@@ -57,6 +58,28 @@ def stage(make: Make, release: str, out: Path, *, modules: bool) -> None:
         (folder / link).unlink(missing_ok=True)
         (folder / link).symlink_to(goal)
     _stage_headers(make, headers, out.parent)
+
+
+def module_folder(name: str) -> str:
+    """Where a module of ours is installed, below lib/modules/RELEASE."""
+    return f"extra/{name}"
+
+
+def compile_module(make: Make, sources: Path) -> None:
+    """Compile a module of ours against the tree, below it: no path of this machine gets in."""
+    inside = make.tree / "modules" / sources.name
+    store.remove_tree(inside)
+    shutil.copytree(sources, inside)
+    make.run(f"M=modules/{sources.name}", "modules")
+
+
+def install_module(make: Make, sources: Path, root: Path) -> None:
+    """Install a compiled module of ours."""
+    make.run(
+        f"M=modules/{sources.name}", "modules_install", f"INSTALL_MOD_PATH={root}",
+        f"INSTALL_MOD_DIR={module_folder(sources.name)}", "INSTALL_MOD_STRIP=1",
+        "DEPMOD=/bin/true",
+    )  # fmt: skip
 
 
 def _stage_headers(make: Make, headers: Path, scratch: Path) -> None:

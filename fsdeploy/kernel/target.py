@@ -43,6 +43,7 @@ class Target:
     `releases` are fnmatch patterns: on the release of a source whose kernel is from a
     distribution (2.6.32 with release 431.el6), on the version otherwise (6.1.100).
     `source_package` names the Debian package that brings a source in /usr/src.
+    `modules` are folders of kernel modules that are built against the patched tree.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Target:
     fragments: Mapping[str, Fragment]
     patches: Path
     source_package: str = ""
+    modules: tuple[Path, ...] = ()
 
     @property
     def is_distribution(self) -> bool:
@@ -145,6 +147,7 @@ def read(folder: Path, patches: Path) -> Target:
             fragments=fragments,
             patches=patches,
             source_package=data.get("source_package", ""),
+            modules=tuple(paths.data_root() / "modules" / name for name in data.get("modules", ())),
         )
     except FileNotFoundError as problem:
         raise FsdeployError(f"there is no {path}") from problem

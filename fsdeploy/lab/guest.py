@@ -101,9 +101,10 @@ class Program:
 class Guest:
     """What to boot and what to run in it.
 
-    `environment` is given to every program, `files` are put into the root file system by absolute
-    path, `append` goes to the kernel's command line after our own arguments. `cpu`, `counted`
-    and `seed` are the machine's.
+    `modules` are kernel modules, loaded in this order before the first program. `environment` is
+    given to every program, `files` are put into the root file system by absolute path, `append`
+    goes to the kernel's command line after our own arguments. `cpu`, `counted` and `seed` are the
+    machine's.
     """
 
     kernel: Path
@@ -111,6 +112,7 @@ class Guest:
     cpus: int = 2
     memory_mib: int = 512
     append: str = ""
+    modules: tuple[Path, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, initramfs.Entry] = field(default_factory=dict)
     cpu: str = qemu.DEFAULT_CPU
@@ -243,6 +245,11 @@ def contents(guest: Guest, init: Path) -> dict[str, initramfs.Entry]:
         ),
         "/tmp": initramfs.Directory(0o1777),
     }
+    if guest.modules:
+        names = "".join(f"{path.name}\n" for path in guest.modules)
+        entries["/etc/modules"] = initramfs.File(names.encode())
+    for path in guest.modules:
+        entries[f"/modules/{path.name}"] = initramfs.File(path.read_bytes())
     for program in guest.programs:
         entries[f"/programs/{program.name}"] = initramfs.File(program.binary.read_bytes(), 0o755)
     return {**entries, **guest.files}

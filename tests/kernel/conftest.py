@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -24,23 +24,33 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def _given(config: pytest.Config) -> dict[str, Path]:
-    """Kernels named on the command line. The option is unknown when pytest starts elsewhere."""
-    given: dict[str, Path] = {}
-    for word in config.getoption("--kernel", default=[]) or []:
+    parser.addoption(
+        "--module",
+        action="append",
+        default=[],
+        metavar="TARGET-VARIANT=FILE.ko",
+        help="with --kernel: a module of ours for that kernel",
+    )
+
+
+def _given(config: pytest.Config, option: str) -> list[tuple[str, Path]]:
+    """Files named on the command line. The option is unknown when pytest starts elsewhere."""
+    given: list[tuple[str, Path]] = []
+    for word in config.getoption(option, default=[]) or []:
         name, _, path = word.partition("=")
         known = [f"{target}-{one}" for target, many in VARIANTS.items() for one in many]
         if name not in known or not path:
-            raise pytest.UsageError(f"--kernel {word}: give one of {', '.join(known)} and a path")
-        given[name] = Path(path)
+            raise pytest.UsageError(f"{option} {word}: give one of {', '.join(known)} and a path")
+        given.append((name, Path(path)))
     return given
 
 
 class Kernels:
-    """Kernel images by target and variant."""
+    """Kernel images, and modules of ours for them, by target and variant."""
 
-    def __init__(self, given: dict[str, Path]) -> None:
+    def __init__(self, given: dict[str, Path], modules: Sequence[tuple[str, Path]]) -> None:
         self._given = given
+        self._modules = {(name, path.stem): path for name, path in modules}
         self._releases: dict[str, str] = {}
 
     def image(self, target: str, variant: str) -> Path:
@@ -53,6 +63,14 @@ class Kernels:
         built = _build(target, variant)
         self._releases[name] = built.release
         return built.image
+
+    def module(self, target: str, variant: str, name: str) -> Path:
+        """A module of ours for an image; skips the test where an image was given without."""
+        if self._given:
+            if (f"{target}-{variant}", name) not in self._modules:
+                pytest.skip(f"not given: --module {target}-{variant}=…/{name}.ko")
+            return self._modules[f"{target}-{variant}", name]
+        return _build(target, variant).module(name)
 
     def release(self, target: str, variant: str) -> str:
         """What uname -r must say in a kernel that was built; empty for a given one."""
@@ -87,9 +105,13 @@ class Guests:
         if boot not in self._results:
             kernel = self._kernels.image(boot.target, boot.variant)
             mine = [case for case in cases() if case.boot == boot]
+            modules = [
+                self._kernels.module(boot.target, boot.variant, name) for name in boot.modules
+            ]
             self._results[boot] = guest.run_guest(
                 guest.Guest(
                     kernel=kernel,
+                    modules=tuple(modules),
                     programs=tuple(self.program(case) for case in mine),
                     cpus=boot.cpus,
                     memory_mib=boot.memory * (2 if boot.debug else 1),
@@ -116,7 +138,7 @@ class Guests:
 
 @pytest.fixture(scope="session")
 def kernels(pytestconfig: pytest.Config) -> Kernels:
-    return Kernels(_given(pytestconfig))
+    return Kernels(dict(_given(pytestconfig, "--kernel")), _given(pytestconfig, "--module"))
 
 
 @pytest.fixture(scope="session")

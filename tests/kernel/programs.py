@@ -23,14 +23,16 @@ _OPTIONS = re.compile(r"^ \* guest: (.+)$", re.MULTILINE)
 class Options:
     """What the line `guest: key=value …` in a program's first comment asks for.
 
-    `variants` narrows down where the program runs. Programs with the same machine (cpus, memory,
-    append) share a guest.
+    `variants` narrows down where the program runs. `modules` are of ours, loaded before the
+    programs of the guest run. Programs with the same machine (cpus, memory, append, modules) share
+    a guest.
     """
 
     seconds: float = 60
     cpus: int = 2
     memory: int = 512
     append: str = ""
+    modules: tuple[str, ...] = ()
     variants: tuple[str, ...] = ()
 
 
@@ -43,6 +45,7 @@ class Boot:
     cpus: int = 2
     memory: int = 512
     append: str = ""
+    modules: tuple[str, ...] = ()
 
     @property
     def patched(self) -> bool:
@@ -59,6 +62,7 @@ class Boot:
         if self.memory != Options.memory:
             words.append(f"{self.memory}M")
         words += self.append.split()
+        words += self.modules
         return ",".join(words)
 
 
@@ -82,7 +86,7 @@ def options(source: Path) -> Options:
     """The options of a program; ValueError for one that does not exist."""
     found = _OPTIONS.search(source.read_text(encoding="utf-8"))
     values = dict(word.split("=", 1) for word in found[1].split()) if found else {}
-    unknown = set(values) - {"seconds", "cpus", "memory", "append", "variants"}
+    unknown = set(values) - {"seconds", "cpus", "memory", "append", "modules", "variants"}
     if unknown:
         raise ValueError(f"{source.name}: unknown option {', '.join(sorted(unknown))}")
     return Options(
@@ -90,6 +94,7 @@ def options(source: Path) -> Options:
         cpus=int(values.get("cpus", Options.cpus)),
         memory=int(values.get("memory", Options.memory)),
         append=values.get("append", "").replace(",", " "),
+        modules=tuple(values["modules"].split(",")) if "modules" in values else (),
         variants=tuple(values["variants"].split(",")) if "variants" in values else (),
     )
 
@@ -104,7 +109,9 @@ def cases() -> list[Case]:
                 wanted = options(source)
                 if wanted.variants and variant not in wanted.variants:
                     continue
-                boot = Boot(target, variant, wanted.cpus, wanted.memory, wanted.append)
+                boot = Boot(
+                    target, variant, wanted.cpus, wanted.memory, wanted.append, wanted.modules
+                )
                 found.append(Case(boot, source, wanted.seconds))
     return sorted(found, key=lambda case: (case.boot.target, case.boot.variant, str(case.boot)))
 

@@ -2,7 +2,8 @@
 /*
  * The first and only program of a quick guest.
  *
- *  1. mounts what programs expect, brings the loopback device up;
+ *  1. mounts what programs expect, brings the loopback device up, loads the
+ *     modules that /etc/modules lists;
  *  2. runs every program that /etc/programs lists, one after the other, each
  *     within its time limit, and ends whatever a program leaves behind;
  *  3. reports in KTAP, a program a test, its own KTAP as subtests;
@@ -12,6 +13,8 @@
  * however many tasks write, and stands in order with what the kernel itself
  * has to say. The marker in front tells the two apart.
  *
+ * /etc/modules: a name a line; the module is /modules/name. One that cannot be
+ * loaded is a line of the report, and tests that need it fail.
  * /etc/programs: "SECONDS NAME" a line; the program is /programs/NAME.
  * /etc/environment: "NAME=VALUE" a line, given to every program.
  *
@@ -29,11 +32,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -141,6 +146,42 @@ static void set_up(void)
 	setrlimit(RLIMIT_NOFILE, &files);
 	uname(&name);
 	say(0, "# kernel %s", name.release);
+}
+
+static void load_module(const char *name)
+{
+	char path[128];
+	struct stat file;
+	void *image;
+	int fd;
+
+	snprintf(path, sizeof(path), "/modules/%s", name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, &file) < 0) {
+		say(0, "# %s: %s", path, strerror(errno));
+		return;
+	}
+	image = mmap(NULL, file.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+	if (image == MAP_FAILED ||
+	    syscall(SYS_init_module, image, file.st_size, "") < 0)
+		say(0, "# cannot load %s: %s", path, strerror(errno));
+	else
+		say(0, "# loaded %s", path);
+	if (image != MAP_FAILED)
+		munmap(image, file.st_size);
+	close(fd);
+}
+
+static void load_modules(void)
+{
+	FILE *file = fopen("/etc/modules", "r");
+	char name[64];
+
+	if (!file)
+		return;
+	while (fscanf(file, "%63s", name) == 1)
+		load_module(name);
+	fclose(file);
 }
 
 static void read_environment(void)
@@ -319,6 +360,7 @@ int main(void)
 	int count, i;
 
 	set_up();
+	load_modules();
 	read_environment();
 	programs = read_programs(&count);
 	say(0, "KTAP version 1");

@@ -63,6 +63,14 @@ bzImage: vmlinux
 	mkdir -p arch/x86/boot
 	cp vmlinux arch/x86/boot/bzImage
 
+ifdef M
+modules: vmlinux
+	cp $(M)/own.c $(M)/own.ko
+
+modules_install:
+	mkdir -p $(INSTALL_MOD_PATH)/lib/modules/$(KERNELRELEASE)/$(INSTALL_MOD_DIR)
+	cp $(M)/own.ko $(INSTALL_MOD_PATH)/lib/modules/$(KERNELRELEASE)/$(INSTALL_MOD_DIR)/
+else
 modules: vmlinux
 	@echo "  CC [M]  kernel/extra.ko"
 	$(CC) -c -o kernel/extra.ko kernel/extra.c
@@ -71,6 +79,7 @@ modules_install:
 	mkdir -p $(INSTALL_MOD_PATH)/lib/modules/$(KERNELRELEASE)/kernel
 	cp kernel/extra.ko $(INSTALL_MOD_PATH)/lib/modules/$(KERNELRELEASE)/kernel/
 	ln -sfn $(CURDIR) $(INSTALL_MOD_PATH)/lib/modules/$(KERNELRELEASE)/build
+endif
 """
 
 EARLY = "int first = 1;\nint second = 2;\nint third = 3;\nint fourth = 4;\nint fifth = 5;\n"

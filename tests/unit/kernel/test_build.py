@@ -100,6 +100,51 @@ def test_the_kernel_package_holds_what_a_host_needs(make_target: TargetMaker, tr
     assert f"kernel-uname-r = {release}" in provides
 
 
+@pytest.fixture
+def own_module(tmp_path: Path) -> Path:
+    folder = tmp_path / "modules/own"
+    folder.mkdir(parents=True)
+    (folder / "own.c").write_text("int own;\n")
+    return folder
+
+
+def test_a_module_of_ours_is_a_package_beside_the_kernel(
+    make_target: TargetMaker, tree: Path, own_module: Path
+) -> None:
+    target = replace(make_target(), modules=(own_module,))
+    built = build.build_kernel(request(target, sources.add(tree)))
+    release = built.release
+    installed = f"/lib/modules/{release}/extra/own/own.ko"
+    (rpm,) = built.module_rpms
+    assert rpm.name == f"kmod-own-{release}.rpm"
+    assert built.module("own").read_text() == "int own;\n"
+    assert installed in run.run(["rpm", "-qpl", rpm]).output.split()
+    requires = run.run(["rpm", "-qp", "--requires", rpm]).output
+    assert f"kernel-uname-r = {release}" in requires
+    assert "extra/own" not in run.run(["rpm", "-qpl", built.kernel_rpm]).output
+    assert {rpm.name, f"root{installed}"} <= set(built.manifest.outputs)
+
+
+def test_a_stock_build_has_no_module_of_ours(
+    make_target: TargetMaker, tree: Path, own_module: Path
+) -> None:
+    target = replace(make_target(), modules=(own_module,))
+    built = build.build_kernel(request(target, sources.add(tree), stock=True))
+    assert built.module_rpms == ()
+    assert not built.module("own").exists()
+
+
+def test_a_changed_module_of_ours_is_another_build(
+    make_target: TargetMaker, tree: Path, own_module: Path
+) -> None:
+    wanted = request(replace(make_target(), modules=(own_module,)), sources.add(tree))
+    stock = replace(wanted, stock=True)
+    before, stock_before = build.identify(wanted, {}), build.identify(stock, {})
+    (own_module / "own.c").write_text("int other;\n")
+    assert build.identify(wanted, {}).build_id != before.build_id
+    assert build.identify(stock, {}) == stock_before
+
+
 def test_the_manifest_in_the_package_is_that_of_the_build(
     make_target: TargetMaker, tree: Path
 ) -> None:
