@@ -23,7 +23,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="take this kernel image instead of building one (el6-patched=…/bzImage); others skip",
     )
 
-
     parser.addoption(
         "--module",
         action="append",
