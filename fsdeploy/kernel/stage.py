@@ -67,16 +67,16 @@ def module_folder(name: str) -> str:
 
 def compile_module(make: Make, sources: Path) -> None:
     """Compile a module of ours against the tree, below it: no path of this machine gets in."""
-    inside = make.tree / "modules" / sources.name
+    inside = make.tree / "ours" / sources.name
     store.remove_tree(inside)
     shutil.copytree(sources, inside)
-    make.run(f"M=modules/{sources.name}", "modules")
+    make.run("modules", f"M=ours/{sources.name}")
 
 
 def install_module(make: Make, sources: Path, root: Path) -> None:
     """Install a compiled module of ours."""
     make.run(
-        f"M=modules/{sources.name}", "modules_install", f"INSTALL_MOD_PATH={root}",
+        "modules_install", f"M=ours/{sources.name}", f"INSTALL_MOD_PATH={root}",
         f"INSTALL_MOD_DIR={module_folder(sources.name)}", "INSTALL_MOD_STRIP=1",
         "DEPMOD=/bin/true",
     )  # fmt: skip
