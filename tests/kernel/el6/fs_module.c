@@ -100,7 +100,7 @@ TEST_WITHIN(a_hundred_thousand_connections_leave_nothing, 200)
 	pid_t workers[2], clients[2];
 
 	begin(1);
-	if (!in_use("TCP"))
+	if (access("/proc/slabinfo", R_OK) < 0)
 		SKIP("no /proc/slabinfo");
 	for (i = 0; i < SLABS; i++)
 		before[i] = in_use(slabs[i]);
