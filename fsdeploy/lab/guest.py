@@ -60,6 +60,8 @@ _ARGUMENTS = (
 # A machine that counts instructions has only its processor's random numbers.
 _COUNTED_ARGUMENTS = ("random.trust_cpu=on",)
 
+_CABLE = qemu.Cable(("52:54:00:00:00:01", "52:54:00:00:00:02"))
+
 _BOOT_LIMIT = 90.0  # seconds to the first program, and for the way out
 _PROGRAM_MARGIN = 30.0  # seconds to end what a program left behind
 
@@ -103,8 +105,8 @@ class Guest:
 
     `modules` are kernel modules, loaded in this order before the first program. `environment` is
     given to every program, `files` are put into the root file system by absolute path, `append`
-    goes to the kernel's command line after our own arguments. `cpu`, `counted` and `seed` are the
-    machine's.
+    goes to the kernel's command line after our own arguments. `cable`: it has eth0 and eth1,
+    connected to each other. `cpu`, `counted` and `seed` are the machine's.
     """
 
     kernel: Path
@@ -113,6 +115,7 @@ class Guest:
     memory_mib: int = 512
     append: str = ""
     modules: tuple[Path, ...] = ()
+    cable: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, initramfs.Entry] = field(default_factory=dict)
     cpu: str = qemu.DEFAULT_CPU
@@ -270,6 +273,7 @@ def _machine(guest: Guest, folder: Path) -> qemu.Machine:
         append=" ".join(
             (*_ARGUMENTS, *(_COUNTED_ARGUMENTS if guest.counted else ()), guest.append)
         ).strip(),
+        networks=(_CABLE,) if guest.cable else (),
         ends_on_reset=True,
         pit=False,
     )

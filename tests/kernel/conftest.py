@@ -115,6 +115,7 @@ class Guests:
                     cpus=boot.cpus,
                     memory_mib=boot.memory * (2 if boot.debug else 1),
                     append=boot.append,
+                    cable=boot.cable,
                     environment={
                         "GUEST_TARGET": boot.target,
                         "GUEST_PATCHED": str(int(boot.patched)),

@@ -24,8 +24,8 @@ class Options:
     """What the line `guest: key=value …` in a program's first comment asks for.
 
     `variants` narrows down where the program runs. `modules` are of ours, loaded before the
-    programs of the guest run. Programs with the same machine (cpus, memory, append, modules) share
-    a guest.
+    programs of the guest run, where the target has them. Programs with the same machine (cpus,
+    memory, append, modules, cable) share a guest.
     """
 
     seconds: float = 60
@@ -33,6 +33,7 @@ class Options:
     memory: int = 512
     append: str = ""
     modules: tuple[str, ...] = ()
+    cable: bool = False
     variants: tuple[str, ...] = ()
 
 
@@ -46,6 +47,7 @@ class Boot:
     memory: int = 512
     append: str = ""
     modules: tuple[str, ...] = ()
+    cable: bool = False
 
     @property
     def patched(self) -> bool:
@@ -63,6 +65,8 @@ class Boot:
             words.append(f"{self.memory}M")
         words += self.append.split()
         words += self.modules
+        if self.cable:
+            words.append("cable")
         return ",".join(words)
 
 
@@ -86,7 +90,7 @@ def options(source: Path) -> Options:
     """The options of a program; ValueError for one that does not exist."""
     found = _OPTIONS.search(source.read_text(encoding="utf-8"))
     values = dict(word.split("=", 1) for word in found[1].split()) if found else {}
-    unknown = set(values) - {"seconds", "cpus", "memory", "append", "modules", "variants"}
+    unknown = set(values) - {"seconds", "cpus", "memory", "append", "modules", "cable", "variants"}
     if unknown:
         raise ValueError(f"{source.name}: unknown option {', '.join(sorted(unknown))}")
     return Options(
@@ -95,6 +99,7 @@ def options(source: Path) -> Options:
         memory=int(values.get("memory", Options.memory)),
         append=values.get("append", "").replace(",", " "),
         modules=tuple(values["modules"].split(",")) if "modules" in values else (),
+        cable=values.get("cable", "0") == "1",
         variants=tuple(values["variants"].split(",")) if "variants" in values else (),
     )
 
@@ -110,7 +115,13 @@ def cases() -> list[Case]:
                 if wanted.variants and variant not in wanted.variants:
                     continue
                 boot = Boot(
-                    target, variant, wanted.cpus, wanted.memory, wanted.append, wanted.modules
+                    target,
+                    variant,
+                    wanted.cpus,
+                    wanted.memory,
+                    wanted.append,
+                    wanted.modules,
+                    wanted.cable,
                 )
                 found.append(Case(boot, source, wanted.seconds))
     return sorted(found, key=lambda case: (case.boot.target, case.boot.variant, str(case.boot)))

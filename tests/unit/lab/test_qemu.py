@@ -81,6 +81,19 @@ def test_a_tap_network_can_have_several_queues(machine: qemu.Machine) -> None:
     ]
 
 
+def test_a_cable_has_a_card_at_each_end(machine: qemu.Machine) -> None:
+    cable = qemu.Cable(("52:54:00:00:00:01", "52:54:00:00:00:02"))
+    with_cable = replace(machine, networks=(cable,))
+    assert option(with_cable, "-netdev") == [
+        "hubport,id=net0a,hubid=0",
+        "hubport,id=net0b,hubid=0",
+    ]
+    assert [d for d in option(with_cable, "-device") if "net" in d] == [
+        "e1000,netdev=net0a,mac=52:54:00:00:00:01,romfile=",
+        "e1000,netdev=net0b,mac=52:54:00:00:00:02,romfile=",
+    ]
+
+
 def test_a_comma_in_a_path_stays_in_the_path(machine: qemu.Machine) -> None:
     odd = replace(machine, serial=Path("/a,b"), drives=(qemu.Drive(Path("/c,d")),))
     assert "path=/a,,b" in option(odd, "-chardev")[0]
