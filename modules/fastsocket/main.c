@@ -11,6 +11,7 @@
 
 #include "fastsocket.h"
 #include "kernel.h"
+#include "rfd.h"
 
 int enable_fastsocket_debug = FSOCKET_INFO;
 module_param(enable_fastsocket_debug, int, 0644);
@@ -44,18 +45,23 @@ static int __init fastsocket_init(void)
 	err = fsocket_stat_register();
 	if (err)
 		goto out;
+	err = fs_rfd_init();
+	if (err)
+		goto out_stat;
 	inet_listen_enable(1);
 	err = fsocket_device_register();
 	if (err)
-		goto out_stat;
+		goto out_listen;
 	printk(KERN_INFO "Fastsocket: Load Module\n");
 	if (enable_listen_spawn)
 		printk(KERN_INFO "Fastsocket: Enable Listen Spawn[Mode-%d]\n",
 		       enable_listen_spawn);
 	return 0;
 
-out_stat:
+out_listen:
 	inet_listen_enable(0);
+	fs_rfd_exit();
+out_stat:
 	fsocket_stat_unregister();
 out:
 	printk(KERN_ERR "Fastsocket: cannot load: error %d\n", err);
@@ -67,6 +73,7 @@ static void __exit fastsocket_exit(void)
 {
 	fsocket_device_unregister();
 	inet_listen_enable(0);
+	fs_rfd_exit();
 	fsocket_stat_unregister();
 	printk(KERN_INFO "Fastsocket: Remove Module\n");
 }

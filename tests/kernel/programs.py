@@ -50,6 +50,11 @@ class Boot:
     cable: bool = False
 
     @property
+    def has_modules(self) -> bool:
+        """Whether there are modules of ours for this kernel."""
+        return self.target == "el6" and self.patched
+
+    @property
     def patched(self) -> bool:
         return self.variant.startswith("patched")
 
@@ -120,7 +125,7 @@ def cases() -> list[Case]:
                     wanted.cpus,
                     wanted.memory,
                     wanted.append,
-                    wanted.modules,
+                    wanted.modules if Boot(target, variant).has_modules else (),
                     wanted.cable,
                 )
                 found.append(Case(boot, source, wanted.seconds))

@@ -8,6 +8,7 @@
 #define RFD_H
 
 #include "ktap.h"
+#include "module.h"
 
 #include <arpa/inet.h>
 #include <linux/tcp.h>
@@ -18,13 +19,14 @@
 #include <sys/mount.h>
 #include <sys/socket.h>
 
-#define SWITCH	"/sys/module/rfd/parameters/enable_receive_flow_deliver"
+/* Built in on one target, of a module on the other. */
+#define SWITCH	(ktap_target_is("el6") ?				       \
+		 "/sys/module/fastsocket/parameters/enable_receive_flow_deliver" : \
+		 "/sys/module/rfd/parameters/enable_receive_flow_deliver")
 #define STAT	"/proc/net/steer_stat"
 #define RANGE	"/proc/sys/net/ipv4/ip_local_port_range"
-
-#ifndef IP_BIND_ADDRESS_NO_PORT
-#define IP_BIND_ADDRESS_NO_PORT 24
-#endif
+#define RESERVED "/proc/sys/net/ipv4/ip_local_reserved_ports"
+#define TW_REUSE "/proc/sys/net/ipv4/tcp_tw_reuse"
 
 #define MAX_CPUS	64
 
@@ -123,6 +125,44 @@ static inline void stat_note(const char *what)
 	     sum.exhausted);
 }
 
+/* A column of a CPU's row in softnet_stat, the first of both is 0. */
+static inline unsigned int softnet(int cpu, int column)
+{
+	char text[16384], *line = text, *word;
+
+	ktap_read("/proc/net/softnet_stat", text, sizeof(text));
+	while (cpu-- && line)
+		line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL;
+	NEED(line);
+	for (word = line; column--; word++)
+		NEED((word = strchr(word, ' ')));
+	return strtoul(word, NULL, 16);
+}
+
+/*
+ * How many packets a CPU has received; 2.6.32 counts those that it queues as
+ * well.
+ */
+static inline unsigned int processed(int cpu)
+{
+	return softnet(cpu, 0);
+}
+
+/*
+ * How many packets found a CPU's backlog full; on 2.6.32 those that this CPU
+ * wanted to queue to any.
+ */
+static inline unsigned int dropped(int cpu)
+{
+	return softnet(cpu, 1);
+}
+
+/* How often a CPU was called to take packets over from another. */
+static inline unsigned int taken_over(int cpu)
+{
+	return softnet(cpu, 9);
+}
+
 static inline void up_with(const char *device, int flags)
 {
 	struct ifreq request = { .ifr_flags = IFF_UP | IFF_RUNNING | flags };
@@ -144,9 +184,18 @@ static inline void up(const char *device)
  */
 static inline void begin(bool on)
 {
+	module_need();
 	stat_fd = open(STAT, O_RDWR);
 	NEED(stat_fd >= 0);
+	if (ktap_target_is("el6")) {
+		/* these are the same for all namespaces */
+		NEED(ktap_write(RANGE, "32768 61000"));
+		NEED(ktap_write(RESERVED, "\n"));
+		NEED(ktap_write(TW_REUSE, "0"));
+	}
 	NEED(unshare(CLONE_NEWNET) == 0);
+	/* connections that nobody accepts wait in the queue of a listener */
+	NEED(ktap_write("/proc/sys/net/core/somaxconn", "4096"));
 	up("lo");
 	pin(0);
 	steer(on);
@@ -225,6 +274,15 @@ static inline int connected(const char *host, int port)
 	return fd;
 }
 
+/*
+ * Whether a socket tells the CPU that received its last packet, and how many
+ * packets it has received. Without that the CPUs' counts must do.
+ */
+static inline bool sockets_tell(void)
+{
+	return !ktap_target_is("el6");
+}
+
 /* The CPU that received the last packet of a socket. */
 static inline int incoming_cpu(int fd)
 {
@@ -233,6 +291,13 @@ static inline int incoming_cpu(int fd)
 
 	NEED(!getsockopt(fd, SOL_SOCKET, SO_INCOMING_CPU, &cpu, &length));
 	return cpu;
+}
+
+/* That is this one, where sockets tell. */
+static inline void check_incoming(int fd, int cpu)
+{
+	if (sockets_tell())
+		CHECK_EQ(incoming_cpu(fd), cpu);
 }
 
 /* How many packets a connection received so far. */
@@ -265,9 +330,20 @@ static inline void set_rps(const char *device, int cpu)
 	NEED(ktap_write(path, mask));
 }
 
-/* /sys shows the devices of the namespace it was mounted in. */
-static inline void mount_sys(void)
+/*
+ * /sys shows the devices of the namespace it was mounted in, 2.6.32 only those
+ * of the first one: be where they can be set. Before there are sockets.
+ */
+static inline void show_sys(void)
 {
+	int first;
+
+	if (ktap_target_is("el6")) {
+		first = open("/proc/1/ns/net", O_RDONLY);
+		NEED(first >= 0 && setns(first, CLONE_NEWNET) == 0);
+		close(first);
+		return;
+	}
 	NEED(unshare(CLONE_NEWNS) == 0);
 	NEED(!mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL));
 	NEED(!mount("sys", "/sys", "sysfs", 0, NULL));

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Where packets are received that come in by NAPI and GRO: two network cards
+ * with a cable between them, one here and one in another namespace.
+ *
+ * guest: cpus=4 cable=1 seconds=240 modules=fastsocket variants=patched,patched-debug
+ */
+#include "rfd_pairs.h"
+
+static int near_namespace, far_namespace;
+
+/* Put a device into the namespace of a file. */
+static void move_to(const char *device, int namespace)
+{
+	struct message message = {
+		.header = {
+			.nlmsg_len = NLMSG_LENGTH(sizeof(struct ifinfomsg)),
+			.nlmsg_type = RTM_SETLINK,
+			.nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK,
+		},
+		.link.ifi_index = if_nametoindex(device),
+	};
+
+	put(&message, IFLA_NET_NS_FD, &namespace, sizeof(namespace));
+	ask(&message);
+}
+
+static bool running(const char *device)
+{
+	struct ifreq request = { 0 };
+	int fd = socket(AF_INET, SOCK_DGRAM, 0);
+
+	snprintf(request.ifr_name, IFNAMSIZ, "%s", device);
+	NEED(fd >= 0 && ioctl(fd, SIOCGIFFLAGS, &request) == 0);
+	close(fd);
+	return request.ifr_flags & IFF_RUNNING;
+}
+
+/*
+ * 10.1.0.1 on this side, 10.1.0.2 and a listener on the other. Devices come
+ * back to the first namespace by themselves when a test's are gone.
+ */
+static int begin_cable(void)
+{
+	int listening;
+
+	begin(false);
+	in_napi = true;
+	near_namespace = open("/proc/self/ns/net", O_RDONLY);
+	NEED(unshare(CLONE_NEWNET) == 0);
+	far_namespace = open("/proc/self/ns/net", O_RDONLY);
+	NEED(near_namespace >= 0 && far_namespace >= 0);
+	show_sys();
+	NEED(WAIT_FOR(if_nametoindex("eth0") && if_nametoindex("eth1"), 20));
+	move_to("eth0", near_namespace);
+	move_to("eth1", far_namespace);
+	NEED(setns(far_namespace, CLONE_NEWNET) == 0);
+	NEED(ktap_write("/proc/sys/net/ipv6/conf/eth1/accept_dad", "0"));
+	add_address("eth1", "10.1.0.2", 2);
+	listening = listener("::", SERVER);
+	NEED(setns(near_namespace, CLONE_NEWNET) == 0);
+	NEED(ktap_write("/proc/sys/net/ipv6/conf/eth0/accept_dad", "0"));
+	add_address("eth0", "10.1.0.1", 1);
+	NEED(WAIT_FOR(running("eth0"), 30));
+	steer(true);
+	return listening;
+}
+
+static void check_cable(const char *host)
+{
+	int listening = begin_cable(), client, server;
+
+	/* neighbours are found by packets of their own: before we count */
+	client = connected(host, SERVER);
+	server = accept(listening, NULL, NULL);
+	NEED(server >= 0);
+	hang_up(client, server);
+	check_all_pairs(host, listening);
+}
+
+TEST_WITHIN(napi_ipv4, 100)
+{
+	check_cable("10.1.0.2");
+}
+
+TEST_WITHIN(napi_ipv6, 100)
+{
+	check_cable("fd00::2");
+}
+
+/* Enough at a time to be merged: what is merged is steered as one packet. */
+TEST_WITHIN(bulk_data_is_merged_and_steered, 100)
+{
+	static unsigned char out[65536], in[65536];
+	int i, client, server, listening = begin_cable();
+	ssize_t got, have;
+	struct stat_row sum;
+	pid_t child;
+
+	for (i = 0; i < 65536; i++)
+		out[i] = i * 7 + i / 256;
+	pin(2);
+	client = connected("10.1.0.2", SERVER);
+	server = accept(listening, NULL, NULL);
+	NEED(server >= 0);
+	start_counting();
+	child = fork();
+	if (!child) {
+		pin(1);
+		for (i = 0; i < 64; i++)
+			NEED(write(server, out, 65536) == 65536);
+		_exit(0);
+	}
+	for (i = 0; i < 64; i++) {
+		for (have = 0; have < 65536; have += got) {
+			got = read(client, in + have, 65536 - have);
+			NEED(got > 0);
+		}
+		NEED(!memcmp(in, out, 65536));
+	}
+	CHECK(ktap_child_fine(child));
+	stat_note("4 MB");
+	CHECK(WAIT_FOR(all_received_on(2, -1), 10));
+	sum = stat_sum();
+	CHECK_EQ(sum.error, 0);
+	CHECK(sum.remote + sum.local > 0);
+	/* 4 MB in segments of 1448 bytes would be 2897 packets */
+	CHECK(sum.total < 2897);
+}
