@@ -9,6 +9,7 @@
  */
 #include <linux/init.h>
 
+#include "epoll.h"
 #include "fastsocket.h"
 #include "kernel.h"
 #include "rfd.h"
@@ -45,9 +46,12 @@ static int __init fastsocket_init(void)
 	err = fsocket_stat_register();
 	if (err)
 		goto out;
-	err = fs_rfd_init();
+	err = fs_epoll_init();
 	if (err)
 		goto out_stat;
+	err = fs_rfd_init();
+	if (err)
+		goto out_epoll;
 	inet_listen_enable(1);
 	err = fsocket_device_register();
 	if (err)
@@ -61,6 +65,8 @@ static int __init fastsocket_init(void)
 out_listen:
 	inet_listen_enable(0);
 	fs_rfd_exit();
+out_epoll:
+	fs_epoll_exit();
 out_stat:
 	fsocket_stat_unregister();
 out:
@@ -74,6 +80,7 @@ static void __exit fastsocket_exit(void)
 	fsocket_device_unregister();
 	inet_listen_enable(0);
 	fs_rfd_exit();
+	fs_epoll_exit();
 	fsocket_stat_unregister();
 	printk(KERN_INFO "Fastsocket: Remove Module\n");
 }
