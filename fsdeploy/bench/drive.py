@@ -8,14 +8,14 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from fsdeploy import paths, run, ui
 from fsdeploy.bench import plan
-from fsdeploy.kernel import build, store
+from fsdeploy.kernel import build, store, target
 from fsdeploy.lab import guest, ktap, qemu
 
 FORMAT = 1
@@ -53,8 +53,17 @@ def bench(request: plan.Request, output: Path | None = None) -> dict[str, Any]:
         program = compile_program(Path(name))
         with ui.progress("Benchmark", len(runs)) as meter:
             for one in runs:
-                image = kernels[one.configuration.base, one.measure].image
-                record["runs"].append(run_one(request, one, image, program, Path(name) / "guest"))
+                built = kernels[one.configuration.base, one.measure]
+                record["runs"].append(
+                    run_one(
+                        request,
+                        one,
+                        built.image,
+                        program,
+                        Path(name) / "guest",
+                        modules=[built.module(module) for module in own_modules(request, one)],
+                    )
+                )
                 if output:
                     store.write_atomically(output, json.dumps(record, indent=1) + "\n")
                 meter.advance()
@@ -63,17 +72,29 @@ def bench(request: plan.Request, output: Path | None = None) -> dict[str, Any]:
 
 def compile_program(folder: Path) -> Path:
     """The load generator and servers, compiled."""
-    guest.compile_program(_SOURCE, folder / PROGRAM)
+    guest.compile_program(_SOURCE, folder / PROGRAM, include=[paths.data_root() / "modules"])
     return folder / PROGRAM
 
 
+def own_modules(request: plan.Request, one: plan.Run) -> tuple[str, ...]:
+    """Modules of ours that a guest loads: those of its target, if it switches anything."""
+    wanted = plan.switches(request.target, one.configuration)
+    return tuple(path.name for path in target.load(request.target).modules) if wanted else ()
+
+
 def run_one(
-    request: plan.Request, one: plan.Run, image: Path, program: Path, folder: Path
+    request: plan.Request,
+    one: plan.Run,
+    image: Path,
+    program: Path,
+    folder: Path,
+    modules: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """The record of one guest: all it said of each phase, and what was wrong."""
     count = len(plan.phases(request, one.measure))
     machine = guest.Guest(
         kernel=image,
+        modules=tuple(modules),
         programs=(guest.Program(PROGRAM, program, seconds=count * (plan.PHASE_LIMIT + 30)),),
         cpus=one.cpus,
         environment=plan.environment(request, one),

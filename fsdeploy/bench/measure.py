@@ -53,7 +53,8 @@ class Phase:
     the CPU that handled them; on a kernel that cannot tell, 0. `active` are connections that were
     opened, by clients and proxies. `packets`, `dropped` and `steered` are softnet_stat's: packets
     from backlogs, those lost there, and interrupts sent to wake another CPU's backlog. `busy` is
-    the part of the CPUs' time that was not idle; 1 when the phase was too short to tell.
+    the part of the CPUs' time that was not idle; 1 when the phase was too short to tell. `steer`
+    and `hashes` are steer_stat's and hash_stat's counters by column, empty without the module.
     """
 
     connections: int
@@ -71,6 +72,7 @@ class Phase:
     steered: int
     busy: float
     steer: Mapping[str, int] = field(default_factory=dict)
+    hashes: Mapping[str, int] = field(default_factory=dict)
     locks: Mapping[str, Lock] = field(default_factory=dict)
     locks_off: str = ""
 
@@ -101,6 +103,7 @@ def parse(lines: Iterable[str]) -> Phase:
         backends = [_numbers(text) for text in found.get("backend", [])]
         softnet = _difference(_softnet, found["softnet"])
         steer = _difference(_columns, found.get("steer", []))
+        hashes = _difference(_columns, found.get("hash", []))
         stat = _difference(_stat, found["stat"])
         passed = sum(stat.values())
         return Phase(
@@ -119,6 +122,7 @@ def parse(lines: Iterable[str]) -> Phase:
             steered=softnet["steered"],
             busy=1 - stat["idle"] / passed if passed else 1.0,
             steer=steer,
+            hashes=hashes,
             locks=parse_locks(found.get("lock", [])),
             locks_off=" ".join(found.get("locks", [])),
         )

@@ -44,14 +44,19 @@ _RPS_MASK = "/sys/class/net/lo/queues/rx-0/rps_cpus"
 class Feature:
     """Something a configuration can use.
 
-    `offered` names the bases that have it, by target. `settings` are written in the guest before
-    the first connection, by path.
+    `offered` names the bases that have it, by target. `switch` is the file in the guest that turns
+    it on and off, by target. `own_listeners`: each worker listens on a socket of its own; `spawn`:
+    each asks for a clone of the one they share.
     """
 
     title: str
     offered: Mapping[str, tuple[str, ...]]
-    settings: Mapping[str, str] = field(default_factory=dict)
+    switch: Mapping[str, str] = field(default_factory=dict)
     own_listeners: bool = False
+    spawn: bool = False
+
+
+_PARAMETERS = "/sys/module/fastsocket/parameters"
 
 
 FEATURES: Mapping[str, Feature] = {
@@ -61,10 +66,24 @@ FEATURES: Mapping[str, Feature] = {
         offered={"el6": BASES, "lts61": BASES},
         own_listeners=True,
     ),
+    "listen": Feature(
+        title="local listen table",
+        offered={"el6": (PATCHED,)},
+        switch={"el6": f"{_PARAMETERS}/enable_listen_spawn"},
+        spawn=True,
+    ),
     "rfd": Feature(
         title="Receive Flow Deliver",
-        offered={"lts61": (PATCHED,)},
-        settings={"/sys/module/rfd/parameters/enable_receive_flow_deliver": "1"},
+        offered={"el6": (PATCHED,), "lts61": (PATCHED,)},
+        switch={
+            "el6": f"{_PARAMETERS}/enable_receive_flow_deliver",
+            "lts61": "/sys/module/rfd/parameters/enable_receive_flow_deliver",
+        },
+    ),
+    "epoll": Feature(
+        title="fast epoll",
+        offered={"el6": (PATCHED,)},
+        switch={"el6": f"{_PARAMETERS}/enable_fast_epoll"},
     ),
 }
 
@@ -202,15 +221,31 @@ def phases(request: Request, measure: str) -> tuple[int, ...]:
     return (max(_LEAST, request.connections // 10), request.connections)
 
 
+def switches(target: str, one: Configuration) -> dict[str, str]:
+    """What to write to which switch: all of the target's are set, or none where none is wanted.
+
+    So a configuration without one runs on a kernel without our modules.
+    """
+    known = {
+        name: feature.switch[target]
+        for name, feature in FEATURES.items()
+        if target in feature.switch
+    }
+    if not set(known) & set(one.features):
+        return {}
+    return {path: str(int(name in one.features)) for name, path in known.items()}
+
+
 def environment(request: Request, run: Run) -> dict[str, str]:
     """What the program in the guest is told."""
     features = [FEATURES[name] for name in run.configuration.features]
-    settings = {path: value for one in features for path, value in one.settings.items()}
+    settings = switches(request.target, run.configuration)
     if request.rps:
         settings[_RPS_MASK] = f"{(1 << run.cpus) - 1:x}"
     return {
         "BENCH_MODE": request.mode,
         "BENCH_LISTENERS": "own" if any(one.own_listeners for one in features) else "shared",
+        "BENCH_SPAWN": str(int(any(one.spawn for one in features))),
         "BENCH_PHASES": ",".join(map(str, phases(request, run.measure))),
         "BENCH_SECONDS": str(PHASE_LIMIT),
         "BENCH_SETTINGS": " ".join(f"{path}={value}" for path, value in settings.items()),

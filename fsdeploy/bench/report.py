@@ -202,6 +202,7 @@ def _counts(samples: Sequence[Sample], request: Mapping[str, Any]) -> list[Table
                 "kernel",
                 "accepted",
                 "opened",
+                "packets steered to their core",
                 "packets per connection",
                 "to another CPU's backlog, interrupts per 1,000",
                 "lost",
@@ -231,21 +232,38 @@ def _short(value: float) -> str:
 
 def _cores(samples: Sequence[Sample]) -> tuple[str, ...]:
     if not samples:
-        return (NONE,) * 5
+        return (NONE,) * 6
     phases = [one.last for one in samples]
     # A kernel without SO_INCOMING_CPU says "no" of every connection, on one CPU too.
     told = any(phase.accepted_local or phase.active_local for phase in phases)
+    accepted = [
+        (phase.accepted_local, sum(phase.accepted)) if told else _from_clones(phase)
+        for phase in phases
+    ]
+    steered = [
+        (phase.steer["Steer_local"] + phase.steer["Steer_remote"], phase.steer["Steer_total"])
+        for phase in phases
+        if phase.steer.get("Steer_total")
+    ]
     return (
-        _share((phase.accepted_local, sum(phase.accepted)) for phase in phases) if told else NONE,
+        _share(accepted),
         _share((phase.active_local, phase.active) for phase in phases) if told else NONE,
+        _share(steered),
         f"{median(sum(phase.packets) / phase.done for phase in phases):.1f}",
         _short(median(1000 * phase.steered / phase.done for phase in phases)),
         str(sum(phase.dropped for phase in phases)),
     )
 
 
+def _from_clones(phase: Phase) -> tuple[int, int]:
+    """Connections accepted from the clone of the core, and all, by hash_stat; (0, 0) without it."""
+    local = phase.hashes.get("Loc_accept", 0)
+    return local, local + phase.hashes.get("Rem_accept", 0) + phase.hashes.get("Glo_accept", 0)
+
+
 def _share(pairs: Iterable[tuple[int, int]]) -> str:
-    return f"{100 * median(part / whole for part, whole in pairs):.0f} %"
+    shares = [part / whole for part, whole in pairs if whole]
+    return f"{100 * median(shares):.0f} %" if shares else NONE
 
 
 def _instructions(samples: Sequence[Sample], request: Mapping[str, Any]) -> list[Table]:

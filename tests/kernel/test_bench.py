@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,17 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def bench(
-    image: Path, program: Path, folder: Path, request: plan.Request, what: str
+    image: Path,
+    program: Path,
+    folder: Path,
+    request: plan.Request,
+    what: str,
+    modules: Sequence[Path] = (),
 ) -> tuple[measure.Phase, ...]:
     """The phases of one guest that did everything it should."""
     (configuration,) = request.configurations
     one = plan.Run(what, configuration, request.cpus[0], 0)
-    ran = drive.run_one(request, one, image, program, folder)
+    ran = drive.run_one(request, one, image, program, folder, modules)
     assert ran["failures"] == []
     record: dict[str, Any] = {"runs": [ran]}
     (sample,), problems = report.read(record)
@@ -84,6 +90,22 @@ def test_steered_packets_come_in_where_the_connection_was_opened(
     # The passive side's packets are left to RPS.
     assert last.steer["Pass_total"] >= 4 * CONNECTIONS
     assert last.steered > 0
+
+
+@pytest.mark.el6
+def test_with_everything_on_each_core_has_its_own_path(
+    kernels: Kernels, program: Path, tmp_path: Path
+) -> None:
+    everything = plan.configuration("el6", "listen+rfd+epoll")
+    request = plan.Request("el6", (everything,), (2,), connections=CONNECTIONS)
+    image = kernels.image("el6", "patched")
+    one = plan.Run(plan.RATES, everything, 2, 0)
+    modules = [kernels.module("el6", "patched", name) for name in drive.own_modules(request, one)]
+    last = bench(image, program, tmp_path, request, plan.RATES, modules)[-1]
+    assert last.hashes["Loc_accept"] == CONNECTIONS
+    assert last.hashes["Glo_accept"] == last.hashes["Rem_accept"] == 0
+    assert last.steer["Steer_local"] + last.steer["Steer_remote"] == last.steer["Steer_total"]
+    assert last.steer["Steer_total"] >= 4 * CONNECTIONS
 
 
 @pytest.mark.el6

@@ -20,6 +20,8 @@
  *	BENCH_MODE	server or proxy
  *	BENCH_LISTENERS	shared (one socket for all workers) or own (one each,
  *			by SO_REUSEPORT)
+ *	BENCH_SPAWN	1: each worker asks /dev/fastsocket for a clone of the
+ *			shared listener
  *	BENCH_PHASES	connections of each phase, "500,5000"
  *	BENCH_SECONDS	limit of a phase
  *	BENCH_SETTINGS	"PATH=VALUE PATH=VALUE", written before the first phase
@@ -44,11 +46,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "fastsocket/fastsocket_abi.h"
 
 #define MESSAGE		64
 #define IN_FLIGHT	16
@@ -107,7 +112,7 @@ static struct shared *shared;
 static struct connection connections[MAX_FDS];
 static int set = -1;		/* this process's epoll set */
 static int cpus;
-static bool proxy, own_listeners, counting;
+static bool proxy, own_listeners, spawning, counting;
 
 static FILE *report;
 
@@ -490,6 +495,22 @@ static void server_event(int fd, int cpu, bool relay,
 	}
 }
 
+static bool spawn(int listener)
+{
+	struct fsocket_ioctl_arg what = {
+		.fd = listener,
+		.op.spawn.cpu = FSOCKET_CPU_ANY,
+	};
+	int device = open(FSOCKET_DEVICE, O_RDWR | O_CLOEXEC);
+	bool fine;
+
+	if (device < 0)
+		return false;
+	fine = ioctl(device, FSOCKET_IOC_SPAWN_LISTEN, &what) == 0;
+	close(device);
+	return fine;
+}
+
 static void serve(int listener, int cpu, bool relay,
 		  struct server_counts *counts)
 {
@@ -498,6 +519,8 @@ static void serve(int listener, int cpu, bool relay,
 
 	become_worker(cpu);
 	connections[listener].state = LISTENING;
+	if (spawning && !spawn(listener))
+		_exit(2);
 	if (!watch(EPOLL_CTL_ADD, listener, EPOLLIN))
 		_exit(2);
 	for (;;) {
@@ -556,6 +579,7 @@ static void quote_state(const char *when)
 {
 	quote("/proc/net/softnet_stat", "softnet", when, MAX_CPUS);
 	quote("/proc/net/steer_stat", "steer", when, MAX_CPUS + 1);
+	quote("/proc/net/hash_stat", "hash", when, MAX_CPUS + 1);
 	quote("/proc/stat", "stat", when, 1);
 }
 
@@ -719,6 +743,7 @@ static void set_up(void)
 {
 	proxy = !strcmp(word("BENCH_MODE"), "proxy");
 	own_listeners = !strcmp(word("BENCH_LISTENERS"), "own");
+	spawning = !strcmp(word("BENCH_SPAWN"), "1");
 	counting = !strcmp(word("BENCH_COUNTS"), "1");
 	cpus = sysconf(_SC_NPROCESSORS_ONLN);
 	errno = ERANGE;

@@ -15,7 +15,10 @@ def test_a_phase_is_read_whole() -> None:
     assert (seen.accepted_local, seen.active, seen.active_local) == (50, 1000, 90)
     # Differences of hexadecimal counts.
     assert (seen.packets, seen.dropped, seen.steered) == ((500, 500), 1, 10)
-    assert seen.steer == {"Pass_total": 10, "Steer_total": 100}
+    assert seen.steer == {
+        "Pass_total": 10, "Steer_total": 100, "Steer_remote": 70, "Steer_local": 20,
+    }  # fmt: skip
+    assert seen.hashes == {"Com_accept": 50, "Loc_accept": 60, "Rem_accept": 10, "Glo_accept": 30}
     # 100 + 160 + 10 of 300 were busy.
     assert seen.busy == pytest.approx(0.9)
     assert seen.locks["dcache_lock"] == Lock(70, 2789, 12345)

@@ -6,7 +6,7 @@ from itertools import groupby
 
 import pytest
 
-from fsdeploy.bench import plan
+from fsdeploy.bench import drive, plan
 from fsdeploy.bench.plan import Configuration, Request
 from fsdeploy.errors import FsdeployError
 from fsdeploy.kernel import target
@@ -26,6 +26,7 @@ def request() -> Request:
         ("el6", "patched", "patched", ()),
         ("el6", "reuseport", "stock", ("reuseport",)),
         ("el6", "patched+reuseport", "patched", ("reuseport",)),
+        ("el6", "listen+rfd+epoll", "patched", ("listen", "rfd", "epoll")),
         ("lts61", "rfd", "patched", ("rfd",)),
         ("lts61", "rfd+reuseport", "patched", ("rfd", "reuseport")),
         ("lts61", "patched+rfd+rfd", "patched", ("rfd",)),
@@ -40,7 +41,7 @@ def test_a_name_is_a_base_and_features(
 @pytest.mark.parametrize(
     ("name", "text", "why"),
     [
-        ("el6", "rfd", "no kernel of el6 has rfd"),
+        ("lts61", "listen", "no kernel of lts61 has listen"),
         ("lts61", "stock+rfd", "no stock kernel of lts61 has rfd"),
         ("lts61", "patched+fast", "there is no feature fast"),
         ("el6", "", "there is no feature"),
@@ -127,3 +128,23 @@ def test_the_guest_is_told_what_a_feature_needs() -> None:
     told = plan.environment(request(), plan.Run(plan.RATES, STOCK, 4, 0))
     assert (told["BENCH_SETTINGS"], told["BENCH_COUNTS"]) == ("", "0")
     assert told["BENCH_LISTENERS"] == "shared"
+
+
+def test_a_module_is_loaded_for_a_switch_and_every_switch_is_set() -> None:
+    base = "/sys/module/fastsocket/parameters"
+    assert plan.switches("el6", plan.configuration("el6", "patched+reuseport")) == {}
+    assert plan.switches("el6", plan.configuration("el6", "listen+epoll")) == {
+        f"{base}/enable_listen_spawn": "1",
+        f"{base}/enable_receive_flow_deliver": "0",
+        f"{base}/enable_fast_epoll": "1",
+    }
+    for text, modules, spawn in (
+        ("patched", (), "0"),
+        ("rfd", ("fastsocket",), "0"),
+        ("listen", ("fastsocket",), "1"),
+    ):
+        one = plan.Run(plan.RATES, plan.configuration("el6", text), 2, 0)
+        assert drive.own_modules(request(), one) == modules
+        assert plan.environment(request(), one)["BENCH_SPAWN"] == spawn
+    rfd = plan.Run(plan.RATES, plan.configuration("lts61", "rfd"), 2, 0)
+    assert drive.own_modules(replace(request(), target="lts61"), rfd) == ()

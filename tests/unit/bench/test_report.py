@@ -120,6 +120,7 @@ def test_locks_are_given_for_a_thousand_connections() -> None:
     assert (stock["all others"], patched["all others"]) == ("2 / 30", "1 / 15")
     first = dict(zip(cores.columns, cores.rows[0], strict=True))
     assert (first["accepted"], first["opened"], first["lost"]) == ("5 %", "9 %", "1")
+    assert first["packets steered to their core"] == "90 %"
     assert first["packets per connection"] == "1.0"
 
 
@@ -129,8 +130,18 @@ def test_cores_are_not_told_by_a_kernel_that_cannot_tell() -> None:
         .replace("local=20", "local=0").replace("local=30", "local=0")
         for line in phase()
     ]  # fmt: skip
-    _, cores = report.tables(record(run("counts", "stock", 0, silent), measures=("counts",)))
-    assert cores.rows[0][2:4] == ("–", "–")
+    plain = [line for line in silent if not line.startswith(("# hash", "# steer"))]
+    _, cores = report.tables(
+        record(
+            run("counts", "stock", 0, plain),
+            run("counts", "patched", 0, silent),
+            measures=("counts",),
+        )
+    )
+    stock, patched = (row[2:5] for row in cores.rows)
+    assert stock == ("–", "–", "–")
+    # Not by the sockets, but by the counters of the module.
+    assert patched == ("60 %", "–", "90 %")
 
 
 def test_instructions_are_those_of_more_connections_less_those_of_fewer() -> None:
