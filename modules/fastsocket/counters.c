@@ -10,13 +10,11 @@
 #include <linux/kernel.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
-#include <linux/proc_fs.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 
-#include <net/net_namespace.h>
-
 #include "counters.h"
+#include "kernel.h"
 
 /* Of the bases of all tables: reading and resetting is rare. */
 static DEFINE_MUTEX(fs_counters_lock);
@@ -62,7 +60,7 @@ static void fs_counters_reset(struct fs_counters *table)
 
 static int fs_counters_open(struct inode *inode, struct file *file)
 {
-	return single_open(file, fs_counters_show, PDE(inode)->data);
+	return single_open(file, fs_counters_show, kernel_proc_data(inode));
 }
 
 static ssize_t fs_counters_write(struct file *file, const char __user *buffer,
@@ -89,17 +87,17 @@ static const struct file_operations fs_counters_fops = {
  */
 int fs_counters_add(struct fs_counters *table)
 {
+	int err;
+
 	table->base = kcalloc(nr_cpu_ids * table->count, sizeof(*table->base),
 			      GFP_KERNEL);
 	if (!table->base)
 		return -ENOMEM;
 	fs_counters_reset(table);
-	if (!proc_create_data(table->name, 0644, init_net.proc_net,
-			      &fs_counters_fops, table)) {
+	err = kernel_proc_create(table->name, &fs_counters_fops, table);
+	if (err)
 		kfree(table->base);
-		return -ENOMEM;
-	}
-	return 0;
+	return err;
 }
 
 /**
@@ -108,6 +106,6 @@ int fs_counters_add(struct fs_counters *table)
  */
 void fs_counters_remove(struct fs_counters *table)
 {
-	remove_proc_entry(table->name, init_net.proc_net);
+	kernel_proc_remove(table->name);
 	kfree(table->base);
 }

@@ -5,7 +5,11 @@
  *	main.c		parameters, loading and unloading
  *	device.c	/dev/fastsocket and its calls
  *	spawn.c		which task gets a clone of a listening socket on which core
- *	stat.c		/proc/net/hash_stat and /proc/net/fsocket_stats
+ *	rfd.c		the switch and counters of Receive Flow Deliver
+ *	epoll.c		those of fast epoll
+ *	stat.c		the counters of the listen table and of the module
+ *	counters.c	tables of counters in /proc/net
+ *	switch.c	parameters that switch something in the core kernel
  *	kernel.h	what differs from kernel to kernel
  */
 #ifndef FASTSOCKET_H

@@ -17,16 +17,23 @@ static inline const struct cpumask *kernel_allowed(void)
 	return &current->cpus_allowed;
 }
 
+/* Files in /proc/net of the first network namespace. */
 static inline int kernel_proc_create(const char *name,
-				     const struct file_operations *operations)
+				     const struct file_operations *operations,
+				     void *data)
 {
-	return proc_net_fops_create(&init_net, name, 0644, operations) ?
-		0 : -ENOMEM;
+	return proc_create_data(name, 0644, init_net.proc_net, operations,
+				data) ? 0 : -ENOMEM;
 }
 
 static inline void kernel_proc_remove(const char *name)
 {
-	proc_net_remove(&init_net, name);
+	remove_proc_entry(name, init_net.proc_net);
+}
+
+static inline void *kernel_proc_data(struct inode *inode)
+{
+	return PDE(inode)->data;
 }
 
 /* Descriptors that the current task can have. */

@@ -1,114 +1,69 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * /proc/net/hash_stat and /proc/net/fsocket_stats of the first network
- * namespace: a line a core. Whatever is written to them sets them to zero.
+ * /proc/net/hash_stat, of the listen table in the core's net/ipv4/inet_listen.c,
+ * and /proc/net/fsocket_stats, of this module.
  */
-#include <linux/seq_file.h>
 
+#include "counters.h"
 #include "fastsocket.h"
 #include "kernel.h"
 
-struct table {
-	const char *name;
-	const char *title;
-	int columns;
-	unsigned long *(*row)(int cpu);
+static const char * const hash_columns[INET_LISTEN_STATS] = {
+	[INET_LISTEN_LOCAL_LOOKUP]	= "Loc_lst_lookup",
+	[INET_LISTEN_GLOBAL_LOOKUP]	= "Glo_lst_lookup",
+	[INET_LISTEN_COMMON_ACCEPT]	= "Com_accept",
+	[INET_LISTEN_LOCAL_ACCEPT]	= "Loc_accept",
+	[INET_LISTEN_REMOTE_ACCEPT]	= "Rem_accept",
+	[INET_LISTEN_GLOBAL_ACCEPT]	= "Glo_accept",
 };
 
-static unsigned long *hash_row(int cpu)
+static const unsigned long *hash_row(int cpu)
 {
 	return per_cpu(inet_listen_cpus, cpu).stat;
 }
 
-static unsigned long *module_row(int cpu)
+static struct fs_counters hash_counters = {
+	.name		= "hash_stat",
+	.columns	= hash_columns,
+	.count		= INET_LISTEN_STATS,
+	.row		= hash_row,
+};
+
+static const char * const module_columns[FSOCKET_STATS] = {
+	[FSOCKET_CALLS]		= "Calls",
+	[FSOCKET_SPAWN_CALLS]	= "Spawn_calls",
+	[FSOCKET_SPAWNED]	= "Spawned",
+	[FSOCKET_BOUND]		= "Bound",
+	[FSOCKET_SURPLUS]	= "Surplus",
+	[FSOCKET_FAILED]	= "Failed",
+};
+
+static const unsigned long *module_row(int cpu)
 {
 	return per_cpu(fsocket_stats, cpu);
 }
 
-static const struct table hash_table = {
-	.name = "hash_stat",
-	.title = "CPU\tLoc_lst_lookup\tGlo_lst_lookup\tCom_accept\tLoc_accept\tRem_accept\tGlo_accept",
-	.columns = INET_LISTEN_STATS,
-	.row = hash_row,
-};
-
-static const struct table module_table = {
-	.name = "fsocket_stats",
-	.title = "CPU\tCalls\tSpawn_calls\tSpawned\tBound\tSurplus\tFailed",
-	.columns = FSOCKET_STATS,
-	.row = module_row,
-};
-
-static int show(struct seq_file *seq, void *unused)
-{
-	const struct table *table = seq->private;
-	int cpu, i;
-
-	seq_printf(seq, "%s\n", table->title);
-	for_each_online_cpu(cpu) {
-		seq_printf(seq, "%d", cpu);
-		for (i = 0; i < table->columns; i++)
-			seq_printf(seq, "\t%lu", table->row(cpu)[i]);
-		seq_putc(seq, '\n');
-	}
-	return 0;
-}
-
-static ssize_t reset(struct file *file, const char __user *text, size_t length,
-		     loff_t *at)
-{
-	const struct table *table =
-		((struct seq_file *)file->private_data)->private;
-	int cpu;
-
-	for_each_possible_cpu(cpu)
-		memset(table->row(cpu), 0,
-		       table->columns * sizeof(unsigned long));
-	return length;
-}
-
-static int open_hash(struct inode *inode, struct file *file)
-{
-	return single_open(file, show, (void *)&hash_table);
-}
-
-static int open_module(struct inode *inode, struct file *file)
-{
-	return single_open(file, show, (void *)&module_table);
-}
-
-static const struct file_operations hash_operations = {
-	.owner = THIS_MODULE,
-	.open = open_hash,
-	.read = seq_read,
-	.write = reset,
-	.llseek = seq_lseek,
-	.release = single_release,
-};
-
-static const struct file_operations module_operations = {
-	.owner = THIS_MODULE,
-	.open = open_module,
-	.read = seq_read,
-	.write = reset,
-	.llseek = seq_lseek,
-	.release = single_release,
+static struct fs_counters module_counters = {
+	.name		= "fsocket_stats",
+	.columns	= module_columns,
+	.count		= FSOCKET_STATS,
+	.row		= module_row,
 };
 
 int fsocket_stat_register(void)
 {
-	int err = kernel_proc_create(hash_table.name, &hash_operations);
+	int err = fs_counters_add(&hash_counters);
 
 	if (err)
 		return err;
-	err = kernel_proc_create(module_table.name, &module_operations);
+	err = fs_counters_add(&module_counters);
 	if (err)
-		kernel_proc_remove(hash_table.name);
+		fs_counters_remove(&hash_counters);
 	return err;
 }
 
 void fsocket_stat_unregister(void)
 {
-	kernel_proc_remove(module_table.name);
-	kernel_proc_remove(hash_table.name);
+	fs_counters_remove(&module_counters);
+	fs_counters_remove(&hash_counters);
 }
