@@ -230,7 +230,7 @@ def _cable(number: int, cable: Cable) -> list[str]:
     for end, mac in zip("ab", cable.macs, strict=True):
         name = f"net{number}{end}"
         words += ["-netdev", f"hubport,id={name},hubid={number}"]
-        words += ["-device", f"e1000,netdev={name},mac={mac},romfile="]
+        words += ["-device", f"e1000e,netdev={name},mac={mac},romfile="]
     return words
 
 

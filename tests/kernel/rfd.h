@@ -178,15 +178,31 @@ static inline void up(const char *device)
 	up_with(device, 0);
 }
 
+/* Begin a test in the network namespace we are in. */
+static inline void begin_here(bool on)
+{
+	/* connections that nobody accepts wait in the queue of a listener */
+	NEED(ktap_write("/proc/sys/net/core/somaxconn", "4096"));
+	up("lo");
+	pin(0);
+	steer(on);
+	stat_reset();
+}
+
+static inline void open_stat(void)
+{
+	module_need();
+	stat_fd = open(STAT, O_RDWR);
+	NEED(stat_fd >= 0);
+}
+
 /*
  * Begin a test: a network namespace of its own, so that no setting and no port
  * of another test is left over, the switch as wanted, the counters at zero.
  */
 static inline void begin(bool on)
 {
-	module_need();
-	stat_fd = open(STAT, O_RDWR);
-	NEED(stat_fd >= 0);
+	open_stat();
 	if (ktap_target_is("el6")) {
 		/* these are the same for all namespaces */
 		NEED(ktap_write(RANGE, "32768 61000"));
@@ -194,12 +210,7 @@ static inline void begin(bool on)
 		NEED(ktap_write(TW_REUSE, "0"));
 	}
 	NEED(unshare(CLONE_NEWNET) == 0);
-	/* connections that nobody accepts wait in the queue of a listener */
-	NEED(ktap_write("/proc/sys/net/core/somaxconn", "4096"));
-	up("lo");
-	pin(0);
-	steer(on);
-	stat_reset();
+	begin_here(on);
 }
 
 /* An address of either family, from its text. */
@@ -250,11 +261,31 @@ static inline int listener(const char *host, int port)
 	return fd;
 }
 
+/* A socket that only sends to and receives from a device. */
+static inline void bind_to(int fd, const char *device)
+{
+	NEED(!setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, device,
+			 strlen(device) + 1));
+}
+
+/*
+ * The device that connections are opened through, and its IPv6 address, which
+ * is not chosen where the other end's is one of this host; NULL: as routed.
+ */
+static const char *through, *through_ipv6;
+
 static inline int unconnected(const char *host)
 {
 	int fd = socket(strchr(host, ':') ? AF_INET6 : AF_INET, SOCK_STREAM, 0);
 
 	NEED(fd >= 0);
+	if (through)
+		bind_to(fd, through);
+	if (through_ipv6 && strchr(host, ':')) {
+		struct address own = address_of(through_ipv6, 0);
+
+		NEED(bind(fd, &own.any, own.length) == 0);
+	}
 	return fd;
 }
 

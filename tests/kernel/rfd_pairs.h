@@ -181,7 +181,7 @@ static inline void add_address(const char *device, const char *text, int last)
 	snprintf(text6, sizeof(text6), "fd00::%d", last);
 	NEED(inet_pton(AF_INET6, text6, &six.address) == 1);
 	six.index = if_nametoindex(device);
-	NEED(ioctl(fd6, SIOCSIFADDR, &six) == 0);
+	NEED(ioctl(fd6, SIOCSIFADDR, &six) == 0 || errno == EEXIST);
 	close(fd4);
 	close(fd6);
 }
@@ -223,13 +223,27 @@ static inline void hang_up(int client, int server)
 }
 
 /*
+ * Packets arrive first where they were sent from; those of a card where its
+ * interrupts go, which is one CPU for all.
+ */
+static inline int busiest(const struct stat_row *rows)
+{
+	int cpu, most = 0;
+
+	for (cpu = 1; cpu < cpus(); cpu++)
+		if (rows[cpu].total > rows[most].total)
+			most = cpu;
+	return most;
+}
+
+/*
  * For every pair of CPUs: every packet of the active end is received on the
  * CPU that opened the connection, as the socket and the counters say, and
  * nothing else is steered.
  */
 static inline void check_all_pairs(const char *host, int listening)
 {
-	int owner, from, client, server;
+	int owner, from, arrived, client, server;
 	struct stat_row sum, *rows = calloc(MAX_CPUS, sizeof(*rows));
 
 	sniff();
@@ -251,11 +265,11 @@ static inline void check_all_pairs(const char *host, int listening)
 				CHECK(sum.pass >= packets_in(server));
 			else
 				CHECK(WAIT_FOR(all_received_on(owner, -1), 10));
-			/* sent from there, so received there at first */
-			if (owner == from)
+			arrived = in_napi ? busiest(rows) : from;
+			if (owner == arrived)
 				CHECK_EQ(sum.remote, 0);
 			else
-				CHECK(rows[from].remote >= ROUNDS);
+				CHECK(rows[arrived].remote >= ROUNDS);
 			hang_up(client, server);
 		}
 	stat_note(host);

@@ -68,9 +68,16 @@ static void side_by_side(void (*const *work)(struct thread *), int count,
 	NOTE("%d changes", changes);
 }
 
+/*
+ * Files are replaced under their numbers. fget() of 2.6.32 may see the old one
+ * just when it is gone: there is no such descriptor for a moment, in stock too.
+ */
+static bool replaced;
+
 static void did(int error, int one, int other)
 {
-	NEED(!error || error == one || error == other);
+	NEED(!error || error == one || error == other ||
+	     (replaced && ktap_target_is("el6") && error == EBADF));
 	__sync_fetch_and_add(&changes, 1);
 }
 
@@ -167,6 +174,7 @@ TEST_WITHIN(files_are_closed_meanwhile, 60)
 	};
 
 	module_need();
+	replaced = true;
 	open_all();
 	side_by_side(work, THREADS, 50000);
 	check_sets();
@@ -190,6 +198,7 @@ TEST_WITHIN(files_and_sets_are_closed_meanwhile, 60)
 	};
 
 	module_need();
+	replaced = true;
 	open_all();
 	side_by_side(work, THREADS, 50000);
 	check_sets();
@@ -224,6 +233,7 @@ TEST_WITHIN(sets_are_nested_meanwhile, 60)
 	};
 
 	module_need();
+	replaced = true;
 	open_all();
 	outer = new_set();
 	side_by_side(work, 5, 50000);
@@ -247,6 +257,7 @@ TEST_WITHIN(new_sets_are_nested_while_files_come, 60)
 	};
 
 	module_need();
+	replaced = true;
 	open_all();
 	outer = new_set();
 	side_by_side(work, 5, 50000);

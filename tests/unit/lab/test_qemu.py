@@ -89,8 +89,8 @@ def test_a_cable_has_a_card_at_each_end(machine: qemu.Machine) -> None:
         "hubport,id=net0b,hubid=0",
     ]
     assert [d for d in option(with_cable, "-device") if "net" in d] == [
-        "e1000,netdev=net0a,mac=52:54:00:00:00:01,romfile=",
-        "e1000,netdev=net0b,mac=52:54:00:00:00:02,romfile=",
+        "e1000e,netdev=net0a,mac=52:54:00:00:00:01,romfile=",
+        "e1000e,netdev=net0b,mac=52:54:00:00:00:02,romfile=",
     ]
 
 
