@@ -276,4 +276,38 @@ static inline void check_all_pairs(const char *host, int listening)
 	free(rows);
 }
 
+/* 4 MB come in on CPU 2, in one connection; they were sent from CPU 1. */
+static inline void receive_bulk(const char *host, int listening)
+{
+	static unsigned char out[65536], in[65536];
+	int i, client, server;
+	ssize_t got, have;
+	pid_t child;
+
+	for (i = 0; i < 65536; i++)
+		out[i] = i * 7 + i / 256;
+	pin(2);
+	client = connected(host, SERVER);
+	server = accept(listening, NULL, NULL);
+	NEED(server >= 0);
+	start_counting();
+	child = fork();
+	if (!child) {
+		pin(1);
+		for (i = 0; i < 64; i++)
+			NEED(write(server, out, 65536) == 65536);
+		_exit(0);
+	}
+	for (i = 0; i < 64; i++) {
+		for (have = 0; have < 65536; have += got) {
+			got = read(client, in + have, 65536 - have);
+			NEED(got > 0);
+		}
+		NEED(!memcmp(in, out, 65536));
+		check_incoming(client, 2);
+	}
+	CHECK(ktap_child_fine(child));
+	stat_note("4 MB");
+}
+
 #endif

@@ -164,6 +164,20 @@ static inline int listener(void)
 	return listener_of(AF_INET, 128);
 }
 
+/* A listener with a clone on CPU 0, where the test is bound from now on. */
+static inline int with_clone(int family, int backlog)
+{
+	int fd;
+
+	begin(1);
+	pin(0);
+	fd = listener_of(family, backlog);
+	NEED(fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK) == 0);
+	spawn(fd);
+	NEED(accept(fd, NULL, NULL) < 0 && errno == EAGAIN);
+	return fd;
+}
+
 static inline int connect_to(int family, int port)
 {
 	int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);

@@ -6,20 +6,6 @@
  */
 #include "fastsocket.h"
 
-/* A listener with a clone on CPU 0, where the test is bound from now on. */
-static int with_clone(int family, int backlog)
-{
-	int fd;
-
-	begin(1);
-	pin(0);
-	fd = listener_of(family, backlog);
-	NEED(fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK) == 0);
-	spawn(fd);
-	NEED(accept(fd, NULL, NULL) < 0 && errno == EAGAIN);
-	return fd;
-}
-
 /* The server's end of a connection that came by the clone. */
 static int accepted(int fd, int family)
 {

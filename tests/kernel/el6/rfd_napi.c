@@ -73,35 +73,10 @@ TEST_WITHIN(napi_ipv6, 100)
 /* Enough at a time to be merged: what is merged is steered as one packet. */
 TEST_WITHIN(bulk_data_is_merged_and_steered, 100)
 {
-	static unsigned char out[65536], in[65536];
-	int i, client, server, listening = begin_cable();
-	ssize_t got, have;
+	int listening = begin_cable();
 	struct stat_row sum;
-	pid_t child;
 
-	for (i = 0; i < 65536; i++)
-		out[i] = i * 7 + i / 256;
-	pin(2);
-	client = connected("10.1.0.2", SERVER);
-	server = accept(listening, NULL, NULL);
-	NEED(server >= 0);
-	start_counting();
-	child = fork();
-	if (!child) {
-		pin(1);
-		for (i = 0; i < 64; i++)
-			NEED(write(server, out, 65536) == 65536);
-		_exit(0);
-	}
-	for (i = 0; i < 64; i++) {
-		for (have = 0; have < 65536; have += got) {
-			got = read(client, in + have, 65536 - have);
-			NEED(got > 0);
-		}
-		NEED(!memcmp(in, out, 65536));
-	}
-	CHECK(ktap_child_fine(child));
-	stat_note("4 MB");
+	receive_bulk("10.1.0.2", listening);
 	CHECK(WAIT_FOR(all_received_on(2, -1), 10));
 	sum = stat_sum();
 	CHECK_EQ(sum.error, 0);
