@@ -5,20 +5,8 @@
  * Allocations fail on purpose while files are added to epoll sets: what fails
  * leaves nothing behind, and works the next time.
  */
+#include "failslab.h"
 #include "sets.h"
-
-#define FAILSLAB	"/sys/kernel/debug/failslab/"
-
-static void fail(const char *percent)
-{
-	NEED(ktap_write(FAILSLAB "probability", percent));
-	NEED(ktap_write(FAILSLAB "times", "-1"));
-	NEED(ktap_write(FAILSLAB "interval", "1"));
-	NEED(ktap_write(FAILSLAB "verbose", "0"));
-	NEED(ktap_write(FAILSLAB "ignore-gfp-wait", "N"));
-	/* Only in a task that asks for it. */
-	NEED(ktap_write(FAILSLAB "task-filter", "Y"));
-}
 
 /* Objects of a slab that are in use. */
 static long in_use(const char *name)
@@ -85,16 +73,14 @@ TEST_WITHIN(adding_may_fail_anywhere, 120)
 {
 	long items, hooks;
 
-	if (access(FAILSLAB "probability", W_OK))
-		SKIP("no fault injection in this kernel");
 	module_need();
 	items = in_use("eventpoll_epi");
 	hooks = in_use("eventpoll_pwq");
 	NEED(items >= 0 && hooks >= 0);
-	fail("20");
+	failslab(20);
 	add_all(false);
 	add_all(true);
-	NEED(ktap_write(FAILSLAB "probability", "0"));
+	failslab(0);
 	CHECK(WAIT_FOR(in_use("eventpoll_epi") <= items + SLACK, 20));
 	CHECK(WAIT_FOR(in_use("eventpoll_pwq") <= hooks + SLACK, 20));
 	NOTE("items %ld, then %ld; hooks %ld, then %ld", items,

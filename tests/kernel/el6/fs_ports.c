@@ -113,7 +113,7 @@ TEST(time_wait_keeps_it_when_it_came_after_the_close)
 /* From one port to another, so that TIME-WAIT is in the way, and goes. */
 static void connect_again(int from, int port)
 {
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1, error;
 	union address address;
 	socklen_t length = loopback(&address, AF_INET, from);
 	char byte;
@@ -122,7 +122,10 @@ static void connect_again(int from, int port)
 	NEED(!setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)));
 	NEED(bind(fd, &address.any, length) == 0);
 	length = loopback(&address, AF_INET, port);
-	NEED(connect(fd, &address.any, length) == 0);
+	/* The last ACK of the connection before may still be on its way. */
+	NEED(WAIT_FOR(!(error = connect(fd, &address.any, length) ? errno : 0) ||
+		      error != EADDRNOTAVAIL, 10));
+	NEED_EQ(error, 0);
 	NEED_EQ(read(fd, &byte, 1), 0);
 	close(fd);
 }
