@@ -27,7 +27,8 @@ LOCKS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "epmutex": ("epmutex",),
         "base->lock": ("&base->lock",),
         "ehash": ("&hashinfo->ehash_locks[i]",),
-        "bhash": ("&tcp_hashinfo.bhash[i].lock",),
+        # and the parts of it that clones have
+        "bhash": ("&tcp_hashinfo.bhash[i].lock", "&core->lock"),
     },
     "lts61": {
         "d_lock": ("&dentry->d_lock",),

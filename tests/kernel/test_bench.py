@@ -115,9 +115,11 @@ def test_locks_are_counted(kernels: Kernels, program: Path, tmp_path: Path) -> N
     image = kernels.image("el6", "stock-debug")
     last = bench(image, program, tmp_path, request, plan.COUNTS)[-1]
     named = {name for names in report.LOCKS["el6"].values() for name in names}
-    assert named - set(last.locks) == set()
+    assert [
+        names for names in report.LOCKS["el6"].values() if not set(names) & set(last.locks)
+    ] == []
     assert last.locks["dcache_lock"].acquisitions > 4 * CONNECTIONS
-    for name in named:
+    for name in named & set(last.locks):
         lock = last.locks[name]
         assert lock.contentions <= lock.acquisitions
         assert lock.bounces <= lock.acquisitions
