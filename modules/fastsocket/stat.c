@@ -12,31 +12,36 @@ struct table {
 	const char *name;
 	const char *title;
 	int columns;
-	unsigned long *(*row)(int cpu);
+	unsigned long *(*cell)(int cpu, int column);
 };
 
-static unsigned long *hash_row(int cpu)
+/* What the first Fastsocket had, then the tables of established connections. */
+static unsigned long *hash_cell(int cpu, int column)
 {
-	return per_cpu(inet_listen_cpus, cpu).stat;
+	if (column < INET_LISTEN_STATS)
+		return &per_cpu(inet_listen_cpus, cpu).stat[column];
+	column -= INET_LISTEN_STATS;
+	return &per_cpu(inet_est_stats, cpu).count[column];
 }
 
-static unsigned long *module_row(int cpu)
+static unsigned long *module_cell(int cpu, int column)
 {
-	return per_cpu(fsocket_stats, cpu);
+	return &per_cpu(fsocket_stats, cpu)[column];
 }
 
 static const struct table hash_table = {
 	.name = "hash_stat",
-	.title = "CPU\tLoc_lst_lookup\tGlo_lst_lookup\tCom_accept\tLoc_accept\tRem_accept\tGlo_accept",
-	.columns = INET_LISTEN_STATS,
-	.row = hash_row,
+	.title = "CPU\tLoc_lst_lookup\tGlo_lst_lookup\tCom_accept\tLoc_accept\tRem_accept\tGlo_accept"
+		 "\tEst_insert\tLoc_est_lookup\tGlo_est_lookup\tRem_est_lookup",
+	.columns = INET_LISTEN_STATS + INET_EST_STATS,
+	.cell = hash_cell,
 };
 
 static const struct table module_table = {
 	.name = "fsocket_stats",
 	.title = "CPU\tCalls\tSpawn_calls\tSpawned\tBound\tSurplus\tFailed",
 	.columns = FSOCKET_STATS,
-	.row = module_row,
+	.cell = module_cell,
 };
 
 static int show(struct seq_file *seq, void *unused)
@@ -48,7 +53,7 @@ static int show(struct seq_file *seq, void *unused)
 	for_each_online_cpu(cpu) {
 		seq_printf(seq, "%d", cpu);
 		for (i = 0; i < table->columns; i++)
-			seq_printf(seq, "\t%lu", table->row(cpu)[i]);
+			seq_printf(seq, "\t%lu", *table->cell(cpu, i));
 		seq_putc(seq, '\n');
 	}
 	return 0;
@@ -59,11 +64,11 @@ static ssize_t reset(struct file *file, const char __user *text, size_t length,
 {
 	const struct table *table =
 		((struct seq_file *)file->private_data)->private;
-	int cpu;
+	int cpu, i;
 
 	for_each_possible_cpu(cpu)
-		memset(table->row(cpu), 0,
-		       table->columns * sizeof(unsigned long));
+		for (i = 0; i < table->columns; i++)
+			*table->cell(cpu, i) = 0;
 	return length;
 }
 
