@@ -146,12 +146,16 @@ static void keep_talking(void (*disturb)(void))
 		end(servers[i]);
 	}
 	NOTE("%ld connections, %ld bursts", talk->connections, talk->bursts);
+}
+
+static void note_found(void)
+{
 	NOTE("inserted %ld, found local %ld, global %ld, remote %ld",
 	     est_stat(ALL_CPUS, EST_INSERT), est_stat(ALL_CPUS, EST_LOCAL),
 	     est_stat(ALL_CPUS, EST_GLOBAL), est_stat(ALL_CPUS, EST_REMOTE));
 }
 
-#define CONNECTIONS	ktap_rounds(3000)
+#define CONNECTIONS	ktap_rounds(2000)
 
 static bool going(void)
 {
@@ -182,6 +186,7 @@ TEST_WITHIN(rps_resets_no_connection, 90)
 {
 	est_begin(1, 0);
 	keep_talking(move_packets);
+	note_found();
 	CHECK(est_stat(ALL_CPUS, EST_INSERT) >= CONNECTIONS);
 	CHECK(est_stat(ALL_CPUS, EST_LOCAL) > 0);
 	CHECK(est_stat(ALL_CPUS, EST_REMOTE) > 0);
@@ -196,7 +201,8 @@ static void move_all(void)
 			set_rps(i % (1 << CPUS));
 		else
 			set_switch(RFD_SWITCH, i / 3 % 2);
-		set_switch(EST_SWITCH, i % 2);
+		if (i % 4 == 3)
+			set_switch(EST_SWITCH, i / 4 % 2);
 		usleep(2000);
 	}
 	set_rps(0);
@@ -208,6 +214,7 @@ TEST_WITHIN(switching_resets_no_connection, 90)
 {
 	est_begin(1, 1);
 	keep_talking(move_all);
+	note_found();
 	CHECK(est_stat(ALL_CPUS, EST_INSERT) > 0);
 	CHECK(est_stat(ALL_CPUS, EST_REMOTE) > 0);
 }
@@ -251,5 +258,6 @@ TEST_WITHIN(nothing_is_left, 120)
 		NOTE("%s: %ld before, %ld after", slabs[i], before[i],
 		     in_use(slabs[i]));
 	}
+	note_found();
 	CHECK(est_stat(ALL_CPUS, EST_INSERT) >= CONNECTIONS);
 }
