@@ -26,7 +26,7 @@ LOCKS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "ep->lock": ("&ep->lock",),
         "epmutex": ("epmutex",),
         "base->lock": ("&base->lock",),
-        "ehash": ("&hashinfo->ehash_locks[i]",),
+        "ehash": ("&hashinfo->ehash_locks[i]", "&est->lock[i]"),
         "bhash": ("&tcp_hashinfo.bhash[i].lock",),
     },
     "lts61": {

@@ -101,10 +101,12 @@ static inline int taken_from(int listening)
 /* One byte there. */
 static inline bool says(int from, int to)
 {
+	struct pollfd readable = { .fd = to, .events = POLLIN };
 	char sent = 'x', got = 0;
 
-	return write(from, &sent, 1) == 1 && read(to, &got, 1) == 1 &&
-	       got == sent;
+	return write(from, &sent, 1) == 1 &&
+	       poll(&readable, 1, 1000 * ktap_scaled(3)) == 1 &&
+	       read(to, &got, 1) == 1 && got == sent;
 }
 
 /* Close one end, then the other: the first goes to TIME-WAIT. */

@@ -332,7 +332,7 @@ static void *run(void *argument)
 /* Of two that open one tuple at the same time one may, on any pair of tables. */
 TEST_WITHIN(of_two_that_open_a_tuple_one_does, 90)
 {
-	int rounds = ktap_rounds(200), both = 0, none = 0, i, cpu, one;
+	int rounds = 120, both = 0, none = 0, i, cpu, one;
 	int listening, seed;
 	pthread_t thread[2];
 	struct runner runner[2];
