@@ -80,6 +80,11 @@ FEATURES: Mapping[str, Feature] = {
             "lts61": "/sys/module/rfd/parameters/enable_receive_flow_deliver",
         },
     ),
+    "established": Feature(
+        title="local established table",
+        offered={"el6": (PATCHED,)},
+        switch={"el6": f"{_PARAMETERS}/enable_local_established"},
+    ),
     "epoll": Feature(
         title="fast epoll",
         offered={"el6": (PATCHED,)},

@@ -26,8 +26,8 @@ LOCKS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "ep->lock": ("&ep->lock",),
         "epmutex": ("epmutex",),
         "base->lock": ("&base->lock",),
-        "ehash": ("&hashinfo->ehash_locks[i]",),
-        # and the parts of it that clones have
+        # and the locks of the cores' own tables; of the parts of a port that clones have
+        "ehash": ("&hashinfo->ehash_locks[i]", "&est->lock[i]"),
         "bhash": ("&tcp_hashinfo.bhash[i].lock", "&core->lock"),
     },
     "lts61": {

@@ -25,18 +25,18 @@ static int fs_counters_show(struct seq_file *seq, void *v)
 	int cpu, i;
 
 	seq_puts(seq, "CPU");
-	for (i = 0; i < table->count; i++)
+	for (i = 0; i < table->width; i++)
 		seq_printf(seq, " %20s", table->columns[i]);
 	seq_putc(seq, '\n');
 
 	mutex_lock(&fs_counters_lock);
 	for_each_possible_cpu(cpu) {
-		const unsigned long *now = table->row(cpu);
-		const unsigned long *base = table->base + cpu * table->count;
+		const unsigned long *base = table->base + cpu * table->width;
 
 		seq_printf(seq, "%-3d", cpu);
-		for (i = 0; i < table->count; i++)
-			seq_printf(seq, " %20lu", ACCESS_ONCE(now[i]) - base[i]);
+		for (i = 0; i < table->width; i++)
+			seq_printf(seq, " %20lu",
+				   table->count(cpu, i) - base[i]);
 		seq_putc(seq, '\n');
 	}
 	mutex_unlock(&fs_counters_lock);
@@ -49,11 +49,10 @@ static void fs_counters_reset(struct fs_counters *table)
 
 	mutex_lock(&fs_counters_lock);
 	for_each_possible_cpu(cpu) {
-		const unsigned long *now = table->row(cpu);
-		unsigned long *base = table->base + cpu * table->count;
+		unsigned long *base = table->base + cpu * table->width;
 
-		for (i = 0; i < table->count; i++)
-			base[i] = ACCESS_ONCE(now[i]);
+		for (i = 0; i < table->width; i++)
+			base[i] = table->count(cpu, i);
 	}
 	mutex_unlock(&fs_counters_lock);
 }
@@ -89,7 +88,7 @@ int fs_counters_add(struct fs_counters *table)
 {
 	int err;
 
-	table->base = kcalloc(nr_cpu_ids * table->count, sizeof(*table->base),
+	table->base = kcalloc(nr_cpu_ids * table->width, sizeof(*table->base),
 			      GFP_KERNEL);
 	if (!table->base)
 		return -ENOMEM;

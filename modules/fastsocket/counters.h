@@ -12,9 +12,8 @@
 struct fs_counters {
 	const char *name;		/* of the file */
 	const char * const *columns;
-	int count;			/* of columns */
-	/* Where the counters of a CPU are, as many as there are columns */
-	const unsigned long *(*row)(int cpu);
+	int width;			/* how many columns */
+	unsigned long (*count)(int cpu, int column);
 
 	unsigned long *base;		/* of all CPUs at the last reset */
 };

@@ -30,16 +30,16 @@ static const char * const fs_epoll_columns[EP_FAST_COUNTERS] = {
 	[EP_FAST_BY_TREE]	= "Find_by_tree",
 };
 
-static const unsigned long *fs_epoll_row(int cpu)
+static unsigned long fs_epoll_count(int cpu, int column)
 {
-	return per_cpu(ep_fast_stats, cpu).count;
+	return per_cpu(ep_fast_stats, cpu).count[column];
 }
 
 static struct fs_counters fs_epoll_counters = {
 	.name		= "epoll_stat",
 	.columns	= fs_epoll_columns,
-	.count		= EP_FAST_COUNTERS,
-	.row		= fs_epoll_row,
+	.width		= EP_FAST_COUNTERS,
+	.count		= fs_epoll_count,
 };
 
 int fs_epoll_init(void)

@@ -4,6 +4,7 @@
  *
  *	main.c		parameters, loading and unloading
  *	device.c	/dev/fastsocket and its calls
+ *	epoll.c, est.c, rfd.c	switches of what the kernel does by itself
  *	spawn.c		which task gets a clone of a listening socket on which core
  *	rfd.c		the switch and counters of Receive Flow Deliver
  *	epoll.c		those of fast epoll

@@ -8,6 +8,7 @@
 #include <linux/proc_fs.h>
 #include <linux/sched.h>
 #include <linux/syscalls.h>
+#include <net/inet_established.h>
 #include <net/inet_listen.h>
 #include <net/net_namespace.h>
 

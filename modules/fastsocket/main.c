@@ -10,6 +10,7 @@
 #include <linux/init.h>
 
 #include "epoll.h"
+#include "est.h"
 #include "fastsocket.h"
 #include "kernel.h"
 #include "rfd.h"
@@ -52,6 +53,7 @@ static int __init fastsocket_init(void)
 	err = fs_rfd_init();
 	if (err)
 		goto out_epoll;
+	fs_est_init();
 	inet_listen_enable(1);
 	err = fsocket_device_register();
 	if (err)
@@ -64,6 +66,7 @@ static int __init fastsocket_init(void)
 
 out_listen:
 	inet_listen_enable(0);
+	fs_est_exit();
 	fs_rfd_exit();
 out_epoll:
 	fs_epoll_exit();
@@ -79,6 +82,7 @@ static void __exit fastsocket_exit(void)
 {
 	fsocket_device_unregister();
 	inet_listen_enable(0);
+	fs_est_exit();
 	fs_rfd_exit();
 	fs_epoll_exit();
 	fsocket_stat_unregister();

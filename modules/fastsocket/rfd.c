@@ -32,16 +32,16 @@ static const char * const fs_rfd_columns[RFD_COUNTERS] = {
 	[RFD_PORT_EXHAUSTED]	= "Port_exhausted",
 };
 
-static const unsigned long *fs_rfd_row(int cpu)
+static unsigned long fs_rfd_count(int cpu, int column)
 {
-	return per_cpu(rfd_stats, cpu).count;
+	return per_cpu(rfd_stats, cpu).count[column];
 }
 
 static struct fs_counters fs_rfd_counters = {
 	.name		= "steer_stat",
 	.columns	= fs_rfd_columns,
-	.count		= RFD_COUNTERS,
-	.row		= fs_rfd_row,
+	.width		= RFD_COUNTERS,
+	.count		= fs_rfd_count,
 };
 
 int fs_rfd_init(void)

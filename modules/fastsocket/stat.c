@@ -1,32 +1,41 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * /proc/net/hash_stat, of the listen table in the core's net/ipv4/inet_listen.c,
- * and /proc/net/fsocket_stats, of this module.
+ * /proc/net/hash_stat, of the core's tables in net/ipv4/inet_listen.c and
+ * inet_established.c, and /proc/net/fsocket_stats, of this module.
  */
 
 #include "counters.h"
 #include "fastsocket.h"
 #include "kernel.h"
 
-static const char * const hash_columns[INET_LISTEN_STATS] = {
+#define EST(what)	(INET_LISTEN_STATS + INET_EST_ ## what)
+
+/* What the first Fastsocket had, then the tables of established connections. */
+static const char * const hash_columns[EST(STATS)] = {
 	[INET_LISTEN_LOCAL_LOOKUP]	= "Loc_lst_lookup",
 	[INET_LISTEN_GLOBAL_LOOKUP]	= "Glo_lst_lookup",
 	[INET_LISTEN_COMMON_ACCEPT]	= "Com_accept",
 	[INET_LISTEN_LOCAL_ACCEPT]	= "Loc_accept",
 	[INET_LISTEN_REMOTE_ACCEPT]	= "Rem_accept",
 	[INET_LISTEN_GLOBAL_ACCEPT]	= "Glo_accept",
+	[EST(INSERT)]			= "Est_insert",
+	[EST(LOCAL_LOOKUP)]		= "Loc_est_lookup",
+	[EST(GLOBAL_LOOKUP)]		= "Glo_est_lookup",
+	[EST(REMOTE_LOOKUP)]		= "Rem_est_lookup",
 };
 
-static const unsigned long *hash_row(int cpu)
+static unsigned long hash_count(int cpu, int column)
 {
-	return per_cpu(inet_listen_cpus, cpu).stat;
+	if (column < INET_LISTEN_STATS)
+		return per_cpu(inet_listen_cpus, cpu).stat[column];
+	return per_cpu(inet_est_stats, cpu).count[column - INET_LISTEN_STATS];
 }
 
 static struct fs_counters hash_counters = {
 	.name		= "hash_stat",
 	.columns	= hash_columns,
-	.count		= INET_LISTEN_STATS,
-	.row		= hash_row,
+	.width		= EST(STATS),
+	.count		= hash_count,
 };
 
 static const char * const module_columns[FSOCKET_STATS] = {
@@ -38,16 +47,16 @@ static const char * const module_columns[FSOCKET_STATS] = {
 	[FSOCKET_FAILED]	= "Failed",
 };
 
-static const unsigned long *module_row(int cpu)
+static unsigned long module_count(int cpu, int column)
 {
-	return per_cpu(fsocket_stats, cpu);
+	return per_cpu(fsocket_stats, cpu)[column];
 }
 
 static struct fs_counters module_counters = {
 	.name		= "fsocket_stats",
 	.columns	= module_columns,
-	.count		= FSOCKET_STATS,
-	.row		= module_row,
+	.width		= FSOCKET_STATS,
+	.count		= module_count,
 };
 
 int fsocket_stat_register(void)

@@ -96,7 +96,7 @@ def test_steered_packets_come_in_where_the_connection_was_opened(
 def test_with_everything_on_each_core_has_its_own_path(
     kernels: Kernels, program: Path, tmp_path: Path
 ) -> None:
-    everything = plan.configuration("el6", "listen+rfd+epoll")
+    everything = plan.configuration("el6", "listen+rfd+established+epoll")
     request = plan.Request("el6", (everything,), (2,), connections=CONNECTIONS)
     image = kernels.image("el6", "patched")
     one = plan.Run(plan.RATES, everything, 2, 0)

@@ -136,6 +136,7 @@ def test_a_module_is_loaded_for_a_switch_and_every_switch_is_set() -> None:
     assert plan.switches("el6", plan.configuration("el6", "listen+epoll")) == {
         f"{base}/enable_listen_spawn": "1",
         f"{base}/enable_receive_flow_deliver": "0",
+        f"{base}/enable_local_established": "0",
         f"{base}/enable_fast_epoll": "1",
     }
     for text, modules, spawn in (
