@@ -46,6 +46,7 @@
 #endif
 
 #include <pthread.h>
+#include <sched.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/epoll.h>
@@ -78,6 +79,8 @@ struct fsocket_libc {
 	void (*closefrom)(int first);
 	int (*pthread_create)(pthread_t *thread, const pthread_attr_t *attr,
 			      void *(*start)(void *), void *arg);
+	int (*sched_setaffinity)(pid_t task, size_t size, const cpu_set_t *cpus);
+	int (*pthread_setaffinity_np)(pthread_t thread, size_t size, const cpu_set_t *cpus);
 };
 
 /* setup.c */
@@ -131,5 +134,6 @@ void fsocket_will_accept(int fd);
 void fsocket_forget_spawns(void);
 int fsocket_unpin(void);
 void fsocket_pin_again(void);
+void fsocket_note_affinity(void);
 
 #endif /* FSOCKET_H */

@@ -77,6 +77,8 @@ void fsocket_resolve(void)
 	FIND(close_range);
 	FIND(closefrom);
 	FIND(pthread_create);
+	FIND(sched_setaffinity);
+	FIND(pthread_setaffinity_np);
 	__atomic_store_n(&fsocket_resolved, 1, __ATOMIC_RELEASE);
 	errno = saved;
 }

@@ -5,10 +5,14 @@
  *	1. is the descriptor a listener, and one this thread has not asked for yet?
  *	2. remember that it has, whatever comes of it: an error (no free core, not asked for in this
  *	   mode) is an answer, and the thread accepts from the global queue
- *	3. SPAWN_LISTEN
- *	4. in mode 2 the module pins the thread to the core. That is meant for this thread; what it
- *	   makes, threads and forked children, would be on the same core for ever. So note the
- *	   affinity from before, for fork.c, clone.c and pthread_create.c to give to them.
+ *	3. note the affinity of the thread
+ *	4. SPAWN_LISTEN
+ *
+ * In mode 2 the module pins the thread to a core: at the accept, poll or epoll_ctl that follows, or at
+ * any later one when no core is free yet. That is meant for this thread; what it makes, threads and
+ * forked children, would be on the same core for ever. So process.c, clone.c and pthread_create.c
+ * give them the affinity that was noted. One that the program sets for the thread meanwhile is noted
+ * in its place.
  *
  * The memory of a thread is a small table, indexed by the listener's number. Numbers follow each
  * other, so that the listeners of one program do not meet; should two, asking again is harmless.
@@ -30,12 +34,12 @@
 
 FSOCKET_THREAD uint32_t spawned[REMEMBERED];
 
-/* Affinity before and after the module pinned this thread; bytes is 0 when it did not. */
 struct mask {
 	long bytes;
 	unsigned char bits[MASK_SIZE];
 };
 
+/* Affinity without the module's pin, bytes is 0 in a thread that did not spawn; and with it. */
 FSOCKET_THREAD struct mask before, after;
 
 static void read_affinity(struct mask *mask)
@@ -50,6 +54,15 @@ static int same(const struct mask *one, const struct mask *other)
 	return one->bytes == other->bytes && !memcmp(one->bits, other->bits, one->bytes);
 }
 
+static int is_one_cpu(const struct mask *mask)
+{
+	int i, cpus = 0;
+
+	for (i = 0; i < mask->bytes; i++)
+		cpus += __builtin_popcount(mask->bits[i]);
+	return cpus == 1;
+}
+
 static void write_affinity(const struct mask *mask)
 {
 	syscall(SYS_sched_setaffinity, 0, mask->bytes, mask->bits);
@@ -58,7 +71,6 @@ static void write_affinity(const struct mask *mask)
 static void spawn(int fd)
 {
 	struct fsocket_ioctl_arg arg;
-	struct mask was, is;
 	int saved = errno, channel = fsocket_channel();
 
 	if (channel < 0) {
@@ -67,15 +79,10 @@ static void spawn(int fd)
 		memset(&arg, 0, sizeof(arg));
 		arg.fd = fd;
 		arg.op.spawn.cpu = FSOCKET_CPU_ANY;
-		read_affinity(&was);
+		/* With a second listener the thread may be pinned already. */
+		if (!before.bytes)
+			read_affinity(&before);
 		ioctl(channel, FSOCKET_IOC_SPAWN_LISTEN, &arg);
-		read_affinity(&is);
-		if (!same(&was, &is)) {
-			/* With a second listener `was` is the pin already. */
-			if (!before.bytes || !same(&was, &after))
-				before = was;
-			after = is;
-		}
 	}
 	errno = saved;
 }
@@ -103,17 +110,15 @@ void fsocket_forget_spawns(void)
 }
 
 /*
- * Give the calling thread the affinity it had before it was pinned, unless the program has set
- * another since. Returns whether there was something to do.
+ * Give the calling thread the affinity it would have without the module, if that has pinned it.
+ * Returns whether there was something to do.
  */
 int fsocket_unpin(void)
 {
-	struct mask is;
-
 	if (likely(!before.bytes))
 		return 0;
-	read_affinity(&is);
-	if (!same(&is, &after))
+	read_affinity(&after);
+	if (same(&before, &after) || !is_one_cpu(&after))
 		return 0;
 	write_affinity(&before);
 	return 1;
@@ -122,4 +127,14 @@ int fsocket_unpin(void)
 void fsocket_pin_again(void)
 {
 	write_affinity(&after);
+}
+
+/* The program has set the affinity of the calling thread. Keeps errno. */
+void fsocket_note_affinity(void)
+{
+	int saved = errno;
+
+	if (before.bytes)
+		read_affinity(&before);
+	errno = saved;
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A quick guest: a kernel and an initramfs of static test programs, no disk, seconds.
+"""A quick guest: a kernel and an initramfs of static test programs, seconds.
 
 The first program (guestfiles/init.c) runs the others and reports in KTAP on the console, which is
 the log. A guest that does not end with the agreed line failed, and so did every program it did not
@@ -106,7 +106,8 @@ class Guest:
     `modules` are kernel modules, loaded in this order before the first program. `environment` is
     given to every program, `files` are put into the root file system by absolute path, `append`
     goes to the kernel's command line after our own arguments. `cable`: it has eth0 and eth1,
-    connected to each other. `cpu`, `counted` and `seed` are the machine's.
+    connected to each other. `disks` are raw images, vda, vdb… in the guest: what it writes to them
+    is not kept. `cpu`, `counted` and `seed` are the machine's.
     """
 
     kernel: Path
@@ -116,6 +117,7 @@ class Guest:
     append: str = ""
     modules: tuple[Path, ...] = ()
     cable: bool = False
+    disks: tuple[Path, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, initramfs.Entry] = field(default_factory=dict)
     cpu: str = qemu.DEFAULT_CPU
@@ -205,6 +207,8 @@ def run_guest(guest: Guest, folder: Path) -> GuestResult:
     compile_program(_INIT, folder / "init")
     (folder / "initramfs").write_bytes(initramfs.archive(contents(guest, folder / "init")))
     machine = _machine(guest, folder)
+    for disk, drive in zip(guest.disks, machine.drives, strict=True):
+        qemu.make_overlay(disk, drive.path)
     machine.serial.unlink(missing_ok=True)
     machine.log.unlink(missing_ok=True)
     limit = 2 * _BOOT_LIMIT + sum(one.seconds + _PROGRAM_MARGIN for one in guest.programs)
@@ -273,6 +277,9 @@ def _machine(guest: Guest, folder: Path) -> qemu.Machine:
         append=" ".join(
             (*_ARGUMENTS, *(_COUNTED_ARGUMENTS if guest.counted else ()), guest.append)
         ).strip(),
+        drives=tuple(
+            qemu.Drive(folder / f"disk{number}.qcow2") for number in range(len(guest.disks))
+        ),
         networks=(_CABLE,) if guest.cable else (),
         ends_on_reset=True,
         pit=False,

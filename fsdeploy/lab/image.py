@@ -5,6 +5,7 @@ Two layers. The *base* is a userland of Debian packages, kept as a tar file; it 
 two and the network. An *image* is a disk made from the base: laid out like CentOS 6.5 by the host
 files, with given kernel RPMs installed and GRUB 0.97 in its master boot record; it costs seconds.
 Each is named by the hash of all that went into it, and is in the cache complete or not at all.
+A quick guest can have a disk, too: a base of its own and nothing else.
 
 Nothing is mounted and no loop device is used: mke2fs fills the file system from a folder, and
 GRUB's own shell, run in the image's tree, installs into the disk file.
@@ -40,7 +41,7 @@ ARCHIVE = "http://archive.debian.org/debian"
 
 # An image takes some 300 MB and each new kernel makes one.
 _KEPT_IMAGES = 12
-_KEPT_BASES = 2
+_KEPT_BASES = 4
 
 _RPM_MAGIC = b"\xed\xab\xee\xdb"
 
@@ -59,13 +60,16 @@ _STAGES = ("stage1", "stage2", "e2fs_stage1_5")
 
 @dataclass(frozen=True)
 class BaseRecipe:
-    """What the base is made of. `suite` is the newest whose C library runs on Linux 2.6.32."""
+    """What the base is made of. `suite` is the newest whose C library runs on Linux 2.6.32.
+
+    A base that needs nothing of another suite names none.
+    """
 
     suite: str = "trixie"
     # The last with Python 2.7, the nearest to CentOS 6's Python 2.6.
-    python2_suite: str = "bullseye"
+    python2_suite: str | None = "bullseye"
     # The last with GRUB 0.97.
-    grub_suite: str = "bookworm"
+    grub_suite: str | None = "bookworm"
     packages: tuple[str, ...] = (
         "curl",
         "ethtool",
@@ -90,6 +94,14 @@ class BaseRecipe:
         "/usr/share/bash-completion/*",
         "/usr/share/zsh/*",
     )
+
+
+# Servers as people run them, to be run on a quick guest's kernel.
+SERVERS = BaseRecipe(
+    python2_suite=None,
+    grub_suite=None,
+    packages=("apache2-bin", "haproxy", "lighttpd", "nginx-light", "python3"),
+)
 
 
 @dataclass(frozen=True)
@@ -205,7 +217,8 @@ def ensure(request: ImageRequest, *, log: Path | None = None) -> Image:
     Building needs root (device nodes, chroot), and the network when the base is new. Raises
     FsdeployError for missing tools, packages that do not install, and a GRUB that does not.
     """
-    base = base_key(BaseRecipe())
+    recipe = BaseRecipe()
+    base = base_key(recipe)
     grub = file_digest(request.grub_rpm) if request.grub_rpm else None
     hashes = tuple(kernel.sha256 for kernel in request.kernels)
     key = image_key(base, tree_digest(HOSTFILES), hashes, grub, request.disk_mib)
@@ -213,7 +226,7 @@ def ensure(request: ImageRequest, *, log: Path | None = None) -> Image:
     if not final.is_dir():
         with _building() as scratch:
             if not final.is_dir():  # by another command, while we waited
-                rootfs = _ensure_base(base, log)
+                rootfs = _ensure_base(recipe, log)
                 with ui.step("Building the disk image of the lab hosts"):
                     _build_image(request, rootfs, scratch, log)
                 (scratch / "disk").rename(final)
@@ -243,12 +256,44 @@ def prune(folder: Path, images: int = _KEPT_IMAGES, bases: int = _KEPT_BASES) ->
 
 def ensure_base(*, log: Path | None = None) -> Path:
     """The userland as a tar file, from the cache or built now; errors as with `ensure`."""
-    key = base_key(BaseRecipe())
-    final = _folder() / f"base-{key}" / "rootfs.tar"
+    recipe = BaseRecipe()
+    final = _folder() / f"base-{base_key(recipe)}" / "rootfs.tar"
     if final.is_file():
         return final
     with _building():
-        return _ensure_base(key, log)
+        return _ensure_base(recipe, log)
+
+
+def ensure_guest_disk(recipe: BaseRecipe, disk_mib: int = 1024, *, log: Path | None = None) -> Path:
+    """A disk with a base in its only partition, from the cache or built now; never written to.
+
+    Its programs run on 2.6.32. Nothing on it boots: a quick guest mounts it. Errors as with
+    `ensure`.
+    """
+    limits = file_digest(HOSTFILES / "limits.c")
+    key = _key(
+        {
+            "format": _IMAGE_FORMAT,
+            "base": base_key(recipe),
+            "limits": limits,
+            "disk_mib": disk_mib,
+        }
+    )
+    final = _folder() / key
+    if not final.is_dir():
+        with _building() as scratch:
+            if not final.is_dir():  # by another command, while we waited
+                rootfs = _ensure_base(recipe, log)
+                with ui.step("Building the disk image of a quick guest"):
+                    tree = _unpack(rootfs, scratch, log)
+                    _install_limits(tree, log)
+                    folder = scratch / "disk"
+                    folder.mkdir()
+                    make_disk(tree, folder / "disk.raw", disk_mib, log)
+                folder.rename(final)
+                prune(_folder())
+    os.utime(final)
+    return final / "disk.raw"
 
 
 def _folder() -> Path:
@@ -299,14 +344,14 @@ def _discard(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
-def _ensure_base(key: str, log: Path | None) -> Path:
-    final = _folder() / f"base-{key}"
+def _ensure_base(recipe: BaseRecipe, log: Path | None) -> Path:
+    final = _folder() / f"base-{base_key(recipe)}"
     if not final.is_dir():
         scratch = Path(tempfile.mkdtemp(prefix=".building-", dir=_folder()))
         scratch.chmod(0o755)
         try:
-            with ui.step("Building the lab hosts' userland from Debian packages"):
-                _build_base(BaseRecipe(), scratch, log)
+            with ui.step("Building a userland from Debian packages"):
+                _build_base(recipe, scratch, log)
             (scratch / "base").rename(final)
         finally:
             state.end_all_in(scratch)
@@ -325,19 +370,22 @@ def _build_base(recipe: BaseRecipe, scratch: Path, log: Path | None) -> None:
     # An archived suite's Release file is past its date.
     words += ['--aptopt=Acquire::Check-Valid-Until "false"']
     words += [f"--dpkgopt=path-exclude={pattern}" for pattern in recipe.left_out]
-    # Only the files: the package would bring GRUB 2's common parts and hooks into /etc/kernel.
-    hook = (
-        'cd "$1"/tmp && APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" '
-        f"apt-get -q download grub-legacy/{recipe.grub_suite} && "
-        'dpkg-deb --fsys-tarfile grub-legacy_*.deb | tar -x -C "$1" ./usr/sbin ./usr/lib/grub && '
-        "rm grub-legacy_*.deb"
-    )
-    words += [f"--customize-hook={hook}"]
+    if recipe.grub_suite:
+        # Only the files: the package would bring GRUB 2's common parts and hooks into /etc/kernel.
+        hook = (
+            'cd "$1"/tmp && APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" '
+            f"apt-get -q download grub-legacy/{recipe.grub_suite} && "
+            "dpkg-deb --fsys-tarfile grub-legacy_*.deb | "
+            'tar -x -C "$1" ./usr/sbin ./usr/lib/grub && '
+            "rm grub-legacy_*.deb"
+        )
+        words += [f"--customize-hook={hook}"]
     words += [recipe.suite, str(tree)]
     mirror = machine_mirror()
     words += [
         f"deb {_mirror_of(suite, mirror)} {suite} main"
         for suite in (recipe.suite, recipe.grub_suite, recipe.python2_suite)
+        if suite
     ]
     run.run(
         words,
@@ -458,10 +506,15 @@ def _install_rpm(tree: Path, package: Path, log: Path | None, *options: str) -> 
         inside.unlink()
 
 
-def _build_image(request: ImageRequest, rootfs: Path, scratch: Path, log: Path | None) -> None:
+def _unpack(rootfs: Path, scratch: Path, log: Path | None) -> Path:
     tree = scratch / "tree"
     tree.mkdir()
     run.run(["tar", "--numeric-owner", "--xattrs", "-xf", rootfs, "-C", tree], log=log)
+    return tree
+
+
+def _build_image(request: ImageRequest, rootfs: Path, scratch: Path, log: Path | None) -> None:
+    tree = _unpack(rootfs, scratch, log)
     _install_hostfiles(tree)
     _install_limits(tree, log)
     _install_release_package(tree, scratch, log)

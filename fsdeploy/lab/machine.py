@@ -295,12 +295,7 @@ def _make(
     public = network.make_key(key, name)
     seed = network.seed_archive(network.seed_files(name, user_key, key.read_bytes(), public))
     (folder / "seed.tar").write_bytes(seed)
-    run.run(
-        [
-            *("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw"),
-            *("-b", disk.disk, folder / "disk.qcow2"),
-        ]
-    )
+    qemu.make_overlay(disk.disk, folder / "disk.qcow2")
     record = dataclasses.replace(record, host_key=public)
     state.save((*others, record))
     return record

@@ -173,7 +173,9 @@ def command_line(machine: Machine) -> tuple[str, ...]:
             words += ["-append", machine.append]
     for number, drive in enumerate(machine.drives):
         words += ["-blockdev", _blockdev(f"drive{number}", drive)]
-        words += ["-device", f"virtio-blk-pci,drive=drive{number},bootindex={number}"]
+        # A kernel that is given boots, and QEMU has the first place for it.
+        order = "" if machine.kernel else f",bootindex={number}"
+        words += ["-device", f"virtio-blk-pci,drive=drive{number}{order}"]
     for number, network in enumerate(machine.networks):
         if isinstance(network, Cable):
             words += _cable(number, network)
@@ -249,6 +251,12 @@ def _network(name: str, network: UserNetwork | TapNetwork) -> list[str]:
         # One vector a queue and direction, one for the configuration, one for the control queue.
         device += f",mq=on,vectors={2 * network.queues + 2}"
     return ["-netdev", tap, "-device", device]
+
+
+def make_overlay(image: Path, overlay: Path) -> None:
+    """A disk that begins as a raw image does and takes what is written, in place of an old one."""
+    run.require("qemu-img")
+    run.run([*("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw"), *("-b", image, overlay)])
 
 
 def start(machine: Machine, *, outlive: bool = False) -> run.Process:

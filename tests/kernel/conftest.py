@@ -31,6 +31,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="with --kernel: a module of ours for that kernel",
     )
 
+    parser.addoption(
+        "--connections",
+        default=1000,
+        type=int,
+        metavar="N",
+        help="of each load on the servers of test_servers.py (%(default)s)",
+    )
+
 
 def _given(config: pytest.Config, option: str) -> list[tuple[str, Path]]:
     """Files named on the command line. The option is unknown when pytest starts elsewhere."""

@@ -9,7 +9,8 @@
  *	PID TID ask		whether a socket listens, which costs a system call
  *
  * DEVICE_VERSION is what VERSION returns, DEVICE_ERRNO the error of open(), SPAWN_ERRNO that of
- * SPAWN_LISTEN; with DEVICE_PINS=1 the latter pins its caller to one CPU, as the module in mode 2.
+ * SPAWN_LISTEN. With DEVICE_PINS=1 who accepts or polls after that is pinned to one CPU: so does the
+ * module in mode 2, not in SPAWN_LISTEN itself.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -20,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -79,15 +81,49 @@ static int is_ours(int fd)
 	return !fstat(fd, &now) && S_ISCHR(now.st_mode) && now.st_rdev == makedev(1, 7);
 }
 
+/* The thread has spawned and not accepted since. */
+static __thread int armed;
+
 /* To CPU 0 first, then 1, and so on: two listeners of a task, two cores. */
-static void pin(void)
+static void attend(void)
 {
-	static int spawned;
+	static int attended;
 	cpu_set_t set;
 
+	if (!armed)
+		return;
+	armed = 0;
 	CPU_ZERO(&set);
-	CPU_SET(spawned++ % 2, &set);
-	sched_setaffinity(0, sizeof(set), &set);
+	CPU_SET(attended++ % 2, &set);
+	syscall(SYS_sched_setaffinity, 0, sizeof(set), &set);
+}
+
+int accept(int fd, struct sockaddr *address, socklen_t *length)
+{
+	int (*real)(int, struct sockaddr *, socklen_t *) =
+		(int (*)(int, struct sockaddr *, socklen_t *))dlsym(RTLD_NEXT, "accept");
+
+	attend();
+	return real(fd, address, length);
+}
+
+int accept4(int fd, struct sockaddr *address, socklen_t *length, int flags)
+{
+	int (*real)(int, struct sockaddr *, socklen_t *, int) =
+		(int (*)(int, struct sockaddr *, socklen_t *, int))dlsym(RTLD_NEXT, "accept4");
+
+	attend();
+	return real(fd, address, length, flags);
+}
+
+int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
+{
+	int (*real)(int, int, int, struct epoll_event *) =
+		(int (*)(int, int, int, struct epoll_event *))dlsym(RTLD_NEXT, "epoll_ctl");
+
+	if (op == EPOLL_CTL_ADD)
+		attend();
+	return real(epfd, op, fd, event);
 }
 
 static int spawn(const struct fsocket_ioctl_arg *arg)
@@ -102,8 +138,7 @@ static int spawn(const struct fsocket_ioctl_arg *arg)
 	errno = listening ? number("SPAWN_ERRNO", 0) : EINVAL;
 	if (errno)
 		return -1;
-	if (number("DEVICE_PINS", 0))
-		pin();
+	armed = number("DEVICE_PINS", 0);
 	return 0;
 }
 

@@ -925,6 +925,16 @@ static void what_a_pinned_task_makes_is_not_pinned(void)
 	wide = 1;
 	EXPECT(!pthread_create(&thread, NULL, is_wide, NULL));
 	EXPECT(!pthread_join(thread, NULL));
+	CPU_SET(1, &one);
+	EXPECT(!pthread_setaffinity_np(pthread_self(), sizeof(one), &one));
+	wide = 2;
+	EXPECT(!pthread_create(&thread, NULL, is_wide, NULL));
+	EXPECT(!pthread_join(thread, NULL));
+	/* Pinned once more: it goes back to what the program chose. */
+	accept_nothing(listener());
+	EXPECT(cpus() == 1);
+	EXPECT(!pthread_create(&thread, NULL, is_wide, NULL));
+	EXPECT(!pthread_join(thread, NULL));
 }
 
 #define SCENARIO(name) { #name, name }

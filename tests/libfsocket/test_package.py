@@ -18,7 +18,8 @@ from fsdeploy.kernel.library import Library
 
 WRAPPED = {
     "accept", "accept4", "clone", "close", "close_range", "closefrom", "dup", "dup2", "dup3",
-    "epoll_ctl", "fcntl", "fcntl64", "listen", "pthread_create", "shutdown", "socket", "vfork",
+    "epoll_ctl", "fcntl", "fcntl64", "listen", "pthread_create", "pthread_setaffinity_np",
+    "sched_setaffinity", "shutdown", "socket", "vfork",
 }  # fmt: skip
 
 

@@ -94,6 +94,43 @@ TEST(a_stopped_owner_comes_back)
 	CHECK(i < 200);
 }
 
+/* Connections that wait in the queue of all. */
+static int waiting(int fd)
+{
+	struct tcp_info info;
+	socklen_t length = sizeof(info);
+
+	NEED(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) == 0);
+	return info.tcpi_unacked;
+}
+
+/* It comes to accept, and whose queue it empties does not matter. */
+TEST(an_owner_that_is_busy_with_connections_of_all_has_its_core)
+{
+	int fd, i, fds[3];
+
+	begin(1);
+	fd = listener();
+	NEED(fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK) == 0);
+	spawn(fd);
+	pin(0);
+	NEED(accept(fd, NULL, NULL) < 0 && errno == EAGAIN);
+	for (i = 0; i < 2; i++)
+		NEED((fds[i] = connect_to(AF_INET, port_of(fd))) >= 0);
+	NEED(WAIT_FOR(waiting(fd) == 2, 5));
+	CHECK_EQ(hash_stat(0, LOCAL_LOOKUP), 4);
+	/* There is more of that kind left. */
+	CHECK(accept(fd, NULL, NULL) >= 0);
+	CHECK_EQ(waiting(fd), 1);
+	NEED((fds[2] = connect_to(AF_INET, port_of(fd))) >= 0);
+	CHECK_EQ(hash_stat(0, LOCAL_LOOKUP), 6);
+	CHECK_EQ(hash_stat(0, GLOBAL_LOOKUP), 0);
+	for (i = 0; i < 2; i++)
+		CHECK(accept(fd, NULL, NULL) >= 0);
+	for (i = 0; i < 3; i++)
+		drop(fds[i]);
+}
+
 TEST(a_full_clone_spills)
 {
 	enum { BACKLOG = 8, MANY = 12 };

@@ -187,6 +187,13 @@ def test_what_is_in_a_guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert {"GUEST_TARGET=el6", "FSDEPLOY_TIME_FACTOR=2"} <= set(environment.data.decode().split())
 
 
+def test_a_guest_writes_to_overlays_of_its_disks(tmp_path: Path) -> None:
+    disks = (tmp_path / "one.raw", tmp_path / "two.raw")
+    machine = guest._machine(Guest(tmp_path / "bzImage", (), disks=disks), tmp_path)
+    assert [drive.path.name for drive in machine.drives] == ["disk0.qcow2", "disk1.qcow2"]
+    assert {drive.format for drive in machine.drives} == {"qcow2"}
+
+
 def test_a_missing_kernel_is_said_before_anything_runs(tmp_path: Path) -> None:
     with pytest.raises(FsdeployError, match="no kernel image"):
         guest.run_guest(Guest(tmp_path / "none", ()), tmp_path / "run")

@@ -51,6 +51,30 @@ def test_base_is_named_by_its_recipe() -> None:
     assert image.base_key(longer) != image.base_key(recipe)
 
 
+def test_a_base_asks_only_for_the_suites_it_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+
+    def record(words: list[object], **_: object) -> None:
+        asked.append([str(word) for word in words])
+
+    monkeypatch.setattr(image, "machine_mirror", lambda: "http://mirror")
+    monkeypatch.setattr(image, "_mirror_of", lambda _suite, mirror: mirror)
+    monkeypatch.setattr(run, "run", record)
+    for name, recipe in (("lab", image.BaseRecipe()), ("servers", image.SERVERS)):
+        (tmp_path / name).mkdir()
+        image._build_base(recipe, tmp_path / name, None)
+    lab, servers = (words for words in asked if "mmdebstrap" in words)
+    suites = [word.split()[2] for word in lab if word.startswith("deb ")]
+    assert suites == ["trixie", "bookworm", "bullseye"]
+    assert any("grub-legacy" in word for word in lab)
+    assert [word for word in servers if word.startswith("deb ")] == [
+        "deb http://mirror trixie main"
+    ]
+    assert not any("grub-legacy" in word for word in servers)
+
+
 def test_image_is_named_by_all_that_goes_into_it() -> None:
     keys = {
         image.image_key("base", "files", ("a", "b"), None, 3072),

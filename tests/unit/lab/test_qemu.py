@@ -51,6 +51,22 @@ def test_the_old_timer_chip_is_there_for_boot_loaders_only(machine: qemu.Machine
     assert option(replace(machine, pit=False), "-machine") == ["pc,usb=off,pit=off"]
 
 
+def test_a_kernel_boots_before_drives(machine: qemu.Machine) -> None:
+    direct = replace(machine, kernel=Path("/k"), drives=(qemu.Drive(Path("/a")),))
+    assert "virtio-blk-pci,drive=drive0" in option(direct, "-device")
+
+
+def test_an_overlay_begins_as_its_image(tmp_path: Path) -> None:
+    image, overlay = tmp_path / "image", tmp_path / "overlay"
+    image.write_bytes(b"x" * 65536)
+    qemu.make_overlay(image, overlay)
+    # One that a former run has written to is put away.
+    run.run(["qemu-io", "-c", "write -P 121 0 512", overlay])
+    qemu.make_overlay(image, overlay)
+    run.run(["qemu-io", "-c", "read -P 120 0 64k", overlay])
+    assert image.read_bytes() == b"x" * 65536
+
+
 def test_drives_boot_in_the_order_given(machine: qemu.Machine) -> None:
     two = replace(
         machine, drives=(qemu.Drive(Path("/a")), qemu.Drive(Path("/b"), "raw", read_only=True))
