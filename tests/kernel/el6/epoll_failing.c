@@ -5,37 +5,11 @@
  * Allocations fail on purpose while files are added to epoll sets: what fails
  * leaves nothing behind, and works the next time.
  */
+#include "failslab.h"
 #include "sets.h"
+#include "slabs.h"
 
-#define FAILSLAB	"/sys/kernel/debug/failslab/"
-
-static void fail(const char *percent)
-{
-	NEED(ktap_write(FAILSLAB "probability", percent));
-	NEED(ktap_write(FAILSLAB "times", "-1"));
-	NEED(ktap_write(FAILSLAB "interval", "1"));
-	NEED(ktap_write(FAILSLAB "verbose", "0"));
-	NEED(ktap_write(FAILSLAB "ignore-gfp-wait", "N"));
-	/* Only in a task that asks for it. */
-	NEED(ktap_write(FAILSLAB "task-filter", "Y"));
-}
-
-/* Objects of a slab that are in use. */
-static long in_use(const char *name)
-{
-	static char text[65536];
-	char *line;
-	long used = -1;
-
-	ktap_read("/proc/slabinfo", text, sizeof(text));
-	line = strstr(text, name);
-	if (line)
-		sscanf(line + strlen(name), "%ld", &used);
-	return used;
-}
-
-/* Each CPU keeps some freed objects for itself, which count as used. */
-#define SLACK	200
+#define SLACK	8
 
 static void add_all(bool nested)
 {
@@ -83,20 +57,15 @@ static void add_all(bool nested)
 
 TEST_WITHIN(adding_may_fail_anywhere, 120)
 {
-	long items, hooks;
+	static const char *const slabs[] = { "eventpoll_epi", "eventpoll_pwq" };
+	long before[2];
 
-	if (access(FAILSLAB "probability", W_OK))
-		SKIP("no fault injection in this kernel");
+	failslab_begin(20, false);
 	module_need();
-	items = in_use("eventpoll_epi");
-	hooks = in_use("eventpoll_pwq");
-	NEED(items >= 0 && hooks >= 0);
-	fail("20");
+	slabs_now(slabs, before, 2);
+	NEED(before[0] >= 0 && before[1] >= 0);
 	add_all(false);
 	add_all(true);
-	NEED(ktap_write(FAILSLAB "probability", "0"));
-	CHECK(WAIT_FOR(in_use("eventpoll_epi") <= items + SLACK, 20));
-	CHECK(WAIT_FOR(in_use("eventpoll_pwq") <= hooks + SLACK, 20));
-	NOTE("items %ld, then %ld; hooks %ld, then %ld", items,
-	     in_use("eventpoll_epi"), hooks, in_use("eventpoll_pwq"));
+	failslab_end();
+	CHECK(slabs_back(slabs, before, 2, SLACK, 20));
 }

@@ -154,28 +154,6 @@ TEST(exec_gives_back_what_it_closes)
 	NEED(waitpid(child, &status, 0) == child);
 }
 
-static int sent_fd(int channel, int fd)
-{
-	char byte = 0, space[CMSG_SPACE(sizeof(int))] = { 0 };
-	struct iovec data = { &byte, 1 };
-	struct msghdr message = {
-		.msg_iov = &data, .msg_iovlen = 1,
-		.msg_control = space, .msg_controllen = sizeof(space),
-	};
-	struct cmsghdr *head = CMSG_FIRSTHDR(&message);
-
-	if (fd < 0) {
-		NEED(recvmsg(channel, &message, 0) == 1);
-		return *(int *)CMSG_DATA(CMSG_FIRSTHDR(&message));
-	}
-	head->cmsg_level = SOL_SOCKET;
-	head->cmsg_type = SCM_RIGHTS;
-	head->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(head), &fd, sizeof(int));
-	NEED(sendmsg(channel, &message, 0) == 1);
-	return fd;
-}
-
 /* A message in flight keeps the file, not the clone. */
 TEST(a_descriptor_in_flight_owns_nothing)
 {

@@ -6,23 +6,8 @@
  * made: every way out of their creation is walked, nothing is left behind and
  * nothing is freed twice (the debug kernel watches).
  */
+#include "failslab.h"
 #include "files.h"
-
-#define FAILSLAB	"/sys/kernel/debug/failslab/"
-
-static void fail(int percent)
-{
-	char text[16];
-
-	snprintf(text, sizeof(text), "%d", percent);
-	NEED(ktap_write(FAILSLAB "probability", text));
-	NEED(ktap_write(FAILSLAB "times", "-1"));
-	NEED(ktap_write(FAILSLAB "interval", "1"));
-	NEED(ktap_write(FAILSLAB "verbose", "0"));
-	NEED(ktap_write(FAILSLAB "ignore-gfp-wait", "N"));
-	/* Only in a task that asks for it. */
-	NEED(ktap_write(FAILSLAB "task-filter", "Y"));
-}
 
 static void tries(const struct kind *kind, long *made, long *failed)
 {
@@ -52,9 +37,7 @@ TEST_WITHIN(creation_may_fail_anywhere, 120)
 	long made, failed, inodes_before, dentries_before;
 	int i;
 
-	if (access(FAILSLAB "probability", W_OK))
-		SKIP("no fault injection in this kernel");
-	fail(15);
+	failslab_begin(15, false);
 	drop_caches();
 	inodes_before = inodes();
 	dentries_before = dentries();
@@ -65,7 +48,7 @@ TEST_WITHIN(creation_may_fail_anywhere, 120)
 		CHECK(made > 0);
 		CHECK(failed > 0);
 	}
-	NEED(ktap_write(FAILSLAB "probability", "0"));
+	failslab_end();
 	CHECK(WAIT_FOR(({
 		drop_caches();
 		inodes() <= inodes_before + 40;
