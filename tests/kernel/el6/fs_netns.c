@@ -19,7 +19,7 @@ static const char *const slabs[] = {
 
 #define SLABS	((int)(sizeof(slabs) / sizeof(slabs[0])))
 
-enum { PORT = 21000, SIDES = 3, EACH = 20, LEFT = 10, SLACK = 8 };
+enum { PORT = 21000, SIDES = 3, EACH = 20, LEFT = 10, SLACK = 2 };
 
 static void new_namespace(void)
 {
@@ -111,7 +111,7 @@ static void one_round(int fd, struct shared *shared)
 TEST_WITHIN(namespaces_come_and_go_under_load, 120)
 {
 	struct shared *shared = share(), *ours = share();
-	int fd, i, cpu, rounds = ktap_rounds(5);
+	int fd, i, cpu, rounds = ktap_rounds(12);
 	long before[SLABS];
 	pid_t workers[2];
 
