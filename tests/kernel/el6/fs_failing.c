@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * guest: seconds=240 modules=fastsocket variants=patched-debug
+ * guest: seconds=360 modules=fastsocket variants=patched-debug
  *
  * Each allocation fails in turn where a listening socket is armed, a clone is
  * made or made anew, where the device makes and accepts sockets, and where the

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * guest: cpus=4 seconds=120 modules=fastsocket variants=patched,patched-debug
+ * guest: cpus=4 seconds=200 modules=fastsocket variants=patched,patched-debug
  *
  * Random calls of the device and of everything around it, as root and as
  * nobody, in processes that fork, start threads and are killed, while CPUs go
@@ -1120,7 +1120,7 @@ static long one_round(double until)
 	return killed;
 }
 
-TEST_WITHIN(random_calls, 100)
+TEST_WITHIN(random_calls, 180)
 {
 	double until = ktap_now() + fuzz_seconds();
 	uint64_t seed = first_seed();
