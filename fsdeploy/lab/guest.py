@@ -82,6 +82,7 @@ _PROBLEM = re.compile(
     | rcu.*(?:detected\ stall|self-detected|stalls\ on)
     | page\ allocation\ failure | Out\ of\ memory | blocked\ for\ more\ than
     | still\ has\ locks\ held | idr_remove\ called | neighbour\ leakage
+    | unregister_netdevice:\ waiting
     """,
     re.VERBOSE,
 )

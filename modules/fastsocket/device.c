@@ -63,6 +63,21 @@ static int spawn_all(int cpu)
 	return err;
 }
 
+/*
+ * The descriptor may be that of the device, and the one reference to it: a task
+ * with descriptors of its own calls without taking another. The rest of the call
+ * needs the module, until it leaves it without sleeping any more.
+ */
+static long close_one(unsigned int fd)
+{
+	long err;
+
+	__module_get(THIS_MODULE);
+	err = sys_close(fd);
+	module_put(THIS_MODULE);
+	return err;
+}
+
 static long call(unsigned int number, const struct fsocket_ioctl_arg *arg)
 {
 	fsocket_count(FSOCKET_CALLS);
@@ -76,7 +91,7 @@ static long call(unsigned int number, const struct fsocket_ioctl_arg *arg)
 		return sys_accept4(arg->fd, arg->op.accept.sockaddr,
 				   arg->op.accept.length, arg->op.accept.flags);
 	case FSOCKET_IOC_CLOSE:
-		return sys_close(arg->fd);
+		return close_one(arg->fd);
 	case FSOCKET_IOC_SPAWN_LISTEN:
 		return spawn_one(arg->fd, arg->op.spawn.cpu);
 	case FSOCKET_IOC_SHUTDOWN_LISTEN:

@@ -20,12 +20,12 @@ module_param(enable_fastsocket_debug, int, 0644);
 MODULE_PARM_DESC(enable_fastsocket_debug,
 	"messages: 0 none, 1 errors, 2 warnings, 3 what is on, 4 everything");
 
-/* 0, 1 or 2 at any time: a clone that is there stays. */
+/* 0, 1 or 2 at any time: a clone that is there stays. No text: no "=" either. */
 static int set_listen_spawn(const char *text, struct kernel_param *kp)
 {
 	unsigned long mode;
 
-	if (strict_strtoul(text, 0, &mode) || mode > 2)
+	if (!text || strict_strtoul(text, 0, &mode) || mode > 2)
 		return -EINVAL;
 	*(int *)kp->arg = mode;
 	return 0;

@@ -39,6 +39,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="of each load on the servers of test_servers.py (%(default)s)",
     )
 
+    parser.addoption(
+        "--fuzz-seconds",
+        type=float,
+        default=0.0,
+        help="let the programs that make random calls go on for so long",
+    )
+
+    parser.addoption(
+        "--fuzz-seed",
+        type=int,
+        default=0,
+        help="the seed of their random numbers; 0: one of the guest's choice",
+    )
+
 
 def _given(config: pytest.Config, option: str) -> list[tuple[str, Path]]:
     """Files named on the command line. The option is unknown when pytest starts elsewhere."""
@@ -101,9 +115,17 @@ def _build(target_name: str, variant: str) -> Build:
 class Guests:
     """Guests by what was booted; all programs of a guest run in one boot, at the first question."""
 
-    def __init__(self, kernels: Kernels, folder: Callable[[str], Path]) -> None:
+    def __init__(
+        self,
+        kernels: Kernels,
+        folder: Callable[[str], Path],
+        fuzz_seconds: float = 0.0,
+        fuzz_seed: int = 0,
+    ) -> None:
         self._kernels = kernels
         self._folder = folder
+        self._fuzz_seconds = fuzz_seconds
+        self._fuzz_seed = fuzz_seed
         self._results: dict[Boot, guest.GuestResult] = {}
         self._programs: dict[Path, Path] = {}
 
@@ -128,6 +150,8 @@ class Guests:
                         "GUEST_TARGET": boot.target,
                         "GUEST_PATCHED": str(int(boot.patched)),
                         "GUEST_DEBUG": str(int(boot.debug)),
+                        "GUEST_FUZZ_SECONDS": f"{self._fuzz_seconds:g}",
+                        "GUEST_FUZZ_SEED": str(self._fuzz_seed),
                     },
                 ),
                 self._folder(str(boot).replace("/", "_")),
@@ -141,7 +165,9 @@ class Guests:
             binary = folder / case.source.parent.name / case.name
             guest.compile_program(case.source, binary, include=[HERE])
             self._programs[case.source] = binary
-        return guest.Program(case.name, self._programs[case.source], case.seconds)
+        return guest.Program(
+            case.name, self._programs[case.source], case.seconds + self._fuzz_seconds
+        )
 
 
 @pytest.fixture(scope="session")
@@ -150,6 +176,13 @@ def kernels(pytestconfig: pytest.Config) -> Kernels:
 
 
 @pytest.fixture(scope="session")
-def guests(kernels: Kernels, tmp_path_factory: pytest.TempPathFactory) -> Guests:
+def guests(
+    kernels: Kernels, tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+) -> Guests:
     root = tmp_path_factory.mktemp("guests")
-    return Guests(kernels, lambda name: root / name)
+    return Guests(
+        kernels,
+        lambda name: root / name,
+        pytestconfig.getoption("--fuzz-seconds", default=0.0),
+        pytestconfig.getoption("--fuzz-seed", default=0),
+    )

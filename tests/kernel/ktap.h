@@ -139,6 +139,14 @@ static inline double ktap_scaled(double seconds)
 	return seconds * (factor ? atof(factor) : 1);
 }
 
+/* Seconds that somebody wants random calls to go on, 0 when nobody said. */
+static inline double ktap_fuzz_seconds(void)
+{
+	const char *seconds = getenv("GUEST_FUZZ_SECONDS");
+
+	return seconds ? atof(seconds) : 0;
+}
+
 /* Rounds of a loop: fewer on a kernel that checks all it does. */
 static inline int ktap_rounds(int rounds)
 {
@@ -275,7 +283,8 @@ static inline bool ktap_child_fine(pid_t child)
 static inline bool ktap_run_one(const struct ktap_test *test, int number)
 {
 	double began = ktap_now(), took;
-	double deadline = began + ktap_scaled(test->seconds);
+	double deadline = began + ktap_scaled(test->seconds) +
+			  ktap_fuzz_seconds();
 	struct timespec step = { .tv_nsec = 50 * 1000 * 1000 };
 	const char *why = NULL;
 	char line[KTAP_LINE * 2];

@@ -7,23 +7,9 @@
  */
 #include "failslab.h"
 #include "sets.h"
+#include "slabs.h"
 
-/* Objects of a slab that are in use. */
-static long in_use(const char *name)
-{
-	static char text[65536];
-	char *line;
-	long used = -1;
-
-	ktap_read("/proc/slabinfo", text, sizeof(text));
-	line = strstr(text, name);
-	if (line)
-		sscanf(line + strlen(name), "%ld", &used);
-	return used;
-}
-
-/* Each CPU keeps some freed objects for itself, which count as used. */
-#define SLACK	200
+#define SLACK	8
 
 static void add_all(bool nested)
 {
@@ -71,18 +57,15 @@ static void add_all(bool nested)
 
 TEST_WITHIN(adding_may_fail_anywhere, 120)
 {
-	long items, hooks;
+	static const char *const slabs[] = { "eventpoll_epi", "eventpoll_pwq" };
+	long before[2];
 
+	failslab_begin(20, false);
 	module_need();
-	items = in_use("eventpoll_epi");
-	hooks = in_use("eventpoll_pwq");
-	NEED(items >= 0 && hooks >= 0);
-	failslab(20);
+	slabs_now(slabs, before, 2);
+	NEED(before[0] >= 0 && before[1] >= 0);
 	add_all(false);
 	add_all(true);
-	failslab(0);
-	CHECK(WAIT_FOR(in_use("eventpoll_epi") <= items + SLACK, 20));
-	CHECK(WAIT_FOR(in_use("eventpoll_pwq") <= hooks + SLACK, 20));
-	NOTE("items %ld, then %ld; hooks %ld, then %ld", items,
-	     in_use("eventpoll_epi"), hooks, in_use("eventpoll_pwq"));
+	failslab_end();
+	CHECK(slabs_back(slabs, before, 2, SLACK, 20));
 }

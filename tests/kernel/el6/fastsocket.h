@@ -68,6 +68,29 @@ static inline void pin(int cpu)
 	NEED(sched_setaffinity(0, sizeof(set), &set) == 0);
 }
 
+/* CPUs that the machine has, those that are offline too: sysconf() has not. */
+static inline int cpus_there(void)
+{
+	char path[64];
+	int cpu = 0;
+
+	do {
+		snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%d",
+			 ++cpu);
+	} while (!access(path, F_OK));
+	return cpu;
+}
+
+/* Whether a CPU is, or could be made to be, online or not. */
+static inline bool set_online(int cpu, bool on)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%d/online",
+		 cpu);
+	return ktap_read_number(path) == on || ktap_write(path, on ? "1" : "0");
+}
+
 static inline int bound_to(void)
 {
 	cpu_set_t set;
@@ -341,6 +364,29 @@ static inline void end(pid_t child)
 
 	NEED(kill(child, SIGKILL) == 0);
 	NEED(waitpid(child, &status, 0) == child);
+}
+
+/* Send a descriptor over a UNIX socket, or receive one, with -1. */
+static inline int sent_fd(int channel, int fd)
+{
+	char byte = 0, space[CMSG_SPACE(sizeof(int))] = { 0 };
+	struct iovec data = { &byte, 1 };
+	struct msghdr message = {
+		.msg_iov = &data, .msg_iovlen = 1,
+		.msg_control = space, .msg_controllen = sizeof(space),
+	};
+	struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+
+	if (fd < 0) {
+		NEED(recvmsg(channel, &message, 0) == 1);
+		return *(int *)CMSG_DATA(CMSG_FIRSTHDR(&message));
+	}
+	head->cmsg_level = SOL_SOCKET;
+	head->cmsg_type = SCM_RIGHTS;
+	head->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(head), &fd, sizeof(int));
+	NEED(sendmsg(channel, &message, 0) == 1);
+	return fd;
 }
 
 /* How many sockets listen on a port, as a table of /proc shows them. */

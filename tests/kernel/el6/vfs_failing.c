@@ -37,7 +37,7 @@ TEST_WITHIN(creation_may_fail_anywhere, 120)
 	long made, failed, inodes_before, dentries_before;
 	int i;
 
-	failslab(15);
+	failslab_begin(15, false);
 	drop_caches();
 	inodes_before = inodes();
 	dentries_before = dentries();
@@ -48,7 +48,7 @@ TEST_WITHIN(creation_may_fail_anywhere, 120)
 		CHECK(made > 0);
 		CHECK(failed > 0);
 	}
-	failslab(0);
+	failslab_end();
 	CHECK(WAIT_FOR(({
 		drop_caches();
 		inodes() <= inodes_before + 40;

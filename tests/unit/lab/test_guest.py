@@ -91,6 +91,7 @@ def test_a_console_cut_off_anywhere_fails(lines: int) -> None:
         "refcount_t: underflow; use-after-free.",
         "ODEBUG: free active (active state 0) object type: timer_list",
         "VFS: Busy inodes after unmount of ext4. Self-destruct in 5 seconds.",
+        "unregister_netdevice: waiting for lo to become free. Usage count = 1",
         "Attempt to release alive inet socket ffff88001e5c0680",
         "Bad page state in process 'server'  pfn:1e5c0",
     ],
