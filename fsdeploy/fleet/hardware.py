@@ -14,7 +14,9 @@ CLASS_VARIABLE = "fsdeploy_class"
 
 # Each line begins with a word of ours: a banner or a missing file disturbs nothing.
 ASK = r"""
-for f in sys_vendor product_name; do echo "fsdeploy $f $(cat /sys/class/dmi/id/$f 2>/dev/null)"; done
+for f in sys_vendor product_name; do
+  echo "fsdeploy $f $(cat /sys/class/dmi/id/$f 2>/dev/null)"
+done
 for d in /sys/class/net/*/device/driver /sys/block/*/device/driver; do
   [ -e "$d" ] && echo "fsdeploy driver $(basename "$(readlink -f "$d")")"
 done
@@ -25,7 +27,7 @@ echo "fsdeploy machine $(uname -m)"
 def hardware_class(output: str) -> str:
     """The class from the answer to `ASK`, empty when that is not one."""
     found: dict[str, list[str]] = {}
-    for word, value in re.findall(r"^fsdeploy (\w+) (.*)$", output, re.M):
+    for word, value in re.findall(r"^fsdeploy (\w+) (.*)$", output, re.MULTILINE):
         found.setdefault(word, []).append(" ".join(value.split()))
     if not found.get("machine"):
         return ""

@@ -368,7 +368,8 @@ class Journal:
 
     def _let_go(self, name: str, owner: str) -> None:
         self._owned = ""
-        with self._write():
+        # On a full disk it stays; that its owner is dead is seen without it.
+        with contextlib.suppress(FsdeployError), self._write():
             self._db.execute("DELETE FROM lock WHERE name = ? AND owner = ?", (name, owner))
 
     def _renew(self, name: str, owner: str) -> None:
@@ -556,9 +557,7 @@ class Journal:
         rows = self._read(
             "SELECT * FROM event WHERE rollout = ? AND host = ? ORDER BY id", (rollout, host)
         )
-        return tuple(
-            Event(row["host"], row["at"], self._state(row), row["reason"]) for row in rows
-        )
+        return tuple(Event(row["host"], row["at"], self._state(row), row["reason"]) for row in rows)
 
     def move(
         self,
@@ -587,6 +586,17 @@ class Journal:
                 "INSERT INTO event (rollout, host, at, state, reason) VALUES (?, ?, ?, ?, ?)",
                 (rollout, host, now, state, reason),
             )
+
+    def learn(self, rollout: int, host: str, **facts: Any) -> None:
+        """Add to what is known of a host, in the state it is in."""
+        with self._write():
+            record = self.host(rollout, host)
+            known = {**record.facts, **facts}
+            if known != record.facts:
+                self._db.execute(
+                    "UPDATE host SET facts = ? WHERE rollout = ? AND name = ?",
+                    (json.dumps(known, sort_keys=True), rollout, host),
+                )
 
     def _rollout_record(self, row: sqlite3.Row) -> RolloutRecord:
         return RolloutRecord(

@@ -8,6 +8,7 @@ in several waves without a soak between them.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Sequence
@@ -135,4 +136,4 @@ def _parts(hosts: Sequence[Candidate], limit: int) -> list[Sequence[Candidate]]:
     """Cut into as few parts as the limit allows, of sizes that differ by one at most."""
     count = math.ceil(len(hosts) / limit)
     edges = [len(hosts) * index // count for index in range(count + 1)] if count else []
-    return [hosts[first:last] for first, last in zip(edges, edges[1:], strict=False)]
+    return [hosts[first:last] for first, last in itertools.pairwise(edges)]

@@ -12,8 +12,9 @@ from typing import Any
 from fsdeploy.errors import ExitCode, exit_code_of
 from fsdeploy.fleet.drive import new_log
 from fsdeploy.fleet.inventory import load_inventory
-from fsdeploy.fleet.journal import HostRecord, Journal, State
+from fsdeploy.fleet.journal import HostRecord, Journal
 from fsdeploy.fleet.package import is_patched
+from fsdeploy.fleet.states import State
 from fsdeploy.fleet.transport import session
 from fsdeploy.verify.report import Expectation, HostReport
 from fsdeploy.verify.suite import run_checks

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from fsdeploy.errors import FsdeployError
-from fsdeploy.fleet.journal import Journal, State
+from fsdeploy.fleet.journal import Journal
+from fsdeploy.fleet.plan import Candidate, RolloutPlan, Wave
+from fsdeploy.fleet.states import State
 
 
 @pytest.fixture
@@ -17,7 +19,8 @@ def path(tmp_path: Path) -> Path:
 
 
 def begin(journal: Journal, *hosts: str) -> int:
-    return journal.begin(inventory="i.yml", release="1", hosts=hosts, request={"kernel": "k.rpm"})
+    plan = RolloutPlan("1", (Wave(1, "canaries", tuple(Candidate(name) for name in hosts)),))
+    return journal.begin(plan, inventory="i.yml", request={"kernel": "k.rpm"})
 
 
 def test_what_is_written_is_there_for_the_next_process(path: Path) -> None:
@@ -72,7 +75,8 @@ def test_the_last_word_about_a_host(path: Path) -> None:
         assert latest
         assert latest.rollout == second
         assert journal.latest_of("c") is None
-        assert journal.known_hosts() == ("a", "b")
+        everything = [(record.name, record.rollout) for record in journal.latest_of_all()]
+        assert everything == [("a", second), ("b", 1)]
 
 
 def test_a_rollout_that_did_not_get_to_a_host_does_not_hide_the_one_that_did(path: Path) -> None:
@@ -124,7 +128,7 @@ def test_the_lock_of_another_machine_holds_until_it_expires(path: Path) -> None:
 
 def test_looking_makes_no_journal(path: Path) -> None:
     with Journal.to_read(path) as journal:
-        assert journal.known_hosts() == ()
+        assert journal.latest_of_all() == ()
     assert not path.exists()
 
 
