@@ -942,7 +942,8 @@ def _to_resume(book: Journal) -> RolloutRecord:
         for host in book.hosts(record.number)
         if host.state not in FINAL or host.state is State.LOST
     ]
-    if record is None or not open_hosts:
+    # One that was cut off after its last host has only its end to be written.
+    if record is None or not (open_hosts or record.ended is None):
         raise FsdeployError(
             "there is no rollout to resume",
             hint="fsdeploy status shows the last one; start a new one without --resume",

@@ -131,7 +131,7 @@ class FakeDriver:
         results = {}
         for name in hosts:
             host = self.hosts[name]
-            if not host.reached:
+            if not host.reached or host.deaf:
                 results[name] = GONE
                 continue
             problem = do(host)
@@ -150,7 +150,7 @@ class FakeDriver:
         self._call("look", hosts)
         return {
             name: Looked(StepResult(True), self.hosts[name].look())
-            if self.hosts[name].reached
+            if self.hosts[name].reached and not self.hosts[name].deaf
             else Looked(GONE)
             for name in hosts
         }
@@ -232,6 +232,7 @@ class FakeDriver:
             host.deaf = max(0, host.deaf - 1)
             answers = host.reached and not host.deaf
             found[name] = Pulse(f"{host.boots}", host.running, 1.0) if answers else None
+        self._save()
         return found
 
     def last_words(self, host: str) -> str:
@@ -245,7 +246,7 @@ class FakeDriver:
         found: dict[str, Sequence[CheckResult] | None] = {}
         for name, expected in expectations.items():
             host = self.hosts[name]
-            if not host.reached:
+            if not host.reached or host.deaf:
                 found[name] = None
                 continue
             host.checked += 1
@@ -254,4 +255,5 @@ class FakeDriver:
                 problem = problem or f"runs {host.running}, default {host.default}"
             outcome = Outcome.FAILED if problem else Outcome.PASSED
             found[name] = [CheckResult(name, "kernel", "The kernel.", outcome, True, problem)]
+        self._save()
         return found
