@@ -279,7 +279,10 @@ class Walk:
             if record.state not in FINAL and record.name not in self._silent
         ]
         if not open_hosts:
-            return self._stop(waves[: place + 1])
+            if wave.ended is None:
+                # Cut off between its last host and this note: its soak begins now.
+                self._journal.mark_wave(self._number, wave.number, "ended")
+            return self._stop(self._journal.waves(self._number)[: place + 1])
         begun = any(record.state in HALF_WAY for record in records)
         if not begun:
             for earlier in before:
