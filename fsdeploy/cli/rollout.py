@@ -132,8 +132,10 @@ def show(report: RolloutReport) -> None:
 
 
 def _to_resume(args: argparse.Namespace) -> ResumeRequest:
-    fixed = ("limit", "dry_run", "waves", "soak", "at_once", "trial_argument")
-    given = [name for name in fixed if getattr(args, name) not in (None, [], False)]
+    options = {name: getattr(args, name) for name in ("limit", "dry_run", "trial_argument")}
+    given = [name for name, value in options.items() if value]
+    numbers = {name: getattr(args, name) for name in ("waves", "soak", "at_once")}
+    given += [name for name, value in numbers.items() if value is not None]
     if given:
         raise FsdeployError(
             f"--{given[0].replace('_', '-')} cannot be changed in a rollout that has begun",

@@ -792,7 +792,10 @@ def _silence(result: StepResult | None) -> str:
 
 
 def _dry_run(driver: Driver, plan: RolloutPlan, package: KernelPackage) -> tuple[HostOutcome, ...]:
-    looked = driver.look(plan.hosts)
+    looked: dict[str, Looked] = {}
+    for wave in plan.waves:
+        with ui.step(f"looking at wave {wave.number}, {wave.name}: {_some(wave.names)}"):
+            looked.update(driver.look(wave.names))
     return tuple(
         _would_be(host.name, wave.number, looked.get(host.name), package)
         for wave in plan.waves
@@ -888,8 +891,7 @@ def resume(request: ResumeRequest, *, journal: Journal | None = None) -> Rollout
         record = _to_resume(book)
         first = _first_request(record, request)
         inventory = load_inventory(first.inventory)
-        names = [host.name for host in book.hosts(record.number)]
-        inventory = replace(inventory, hosts=tuple(inventory.host(name) for name in names))
+        inventory = _same_hosts(book, record, inventory)
         package = read_package(first.kernel)
         _require_same(record, package)
         driver = stack.enter_context(_driver(first, inventory, package, held))
@@ -952,6 +954,18 @@ def _to_resume(book: Journal) -> RolloutRecord:
             hint="fsdeploy status shows the last one; start a new one without --resume",
         )
     return record
+
+
+def _same_hosts(book: Journal, record: RolloutRecord, inventory: Inventory) -> Inventory:
+    """The rollout's hosts; one that is at its end may have left the inventory since."""
+    soaking = {wave.number for wave in book.waves(record.number) if wave.soaked is None}
+    names = set()
+    for host in book.hosts(record.number):
+        names.add(host.name)
+        ended = host.state in (State.REFUSED, State.ROLLED_BACK)
+        if not ended and (host.state is not State.PROMOTED or host.wave in soaking):
+            inventory.host(host.name)
+    return replace(inventory, hosts=tuple(host for host in inventory.hosts if host.name in names))
 
 
 def _first_request(record: RolloutRecord, request: ResumeRequest) -> RolloutRequest:

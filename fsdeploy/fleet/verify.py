@@ -75,8 +75,9 @@ class VerifyReport:
 def expectation_for(record: HostRecord | None, release: str, expect: str = "") -> Expectation:
     """What a host should look like, from its last record and the release of that rollout.
 
-    A promoted host runs the rollout's release, every other the kernel it had before. `expect`
-    overrides the release; without a record and without it nothing of the kind is expected.
+    A promoted host runs the rollout's release, and so does one that was only verified, every other
+    the kernel it had before. `expect` overrides the release; without a record and without it
+    nothing of the kind is expected.
     """
     facts = record.facts if record else {}
     previous = str(facts.get("previous", ""))
@@ -84,6 +85,9 @@ def expectation_for(record: HostRecord | None, release: str, expect: str = "") -
         wanted = expect or release
     else:
         wanted = expect or previous
+    if record and record.state is State.VERIFIED and not expect:
+        # A rollout stopped before the promotion: the new kernel runs, the next boot leads back.
+        return Expectation(release, previous, previous, is_patched(release))
     # The other kernel of the last rollout must stay bootable, unless the rollout took it away.
     other = previous if wanted == release else ""
     if record and record.state is not State.PROMOTED and facts.get("back_from"):

@@ -14,6 +14,11 @@ from fsdeploy.fleet.plan import Policy
 from fsdeploy.fleet.rollout import ResumeRequest, RolloutReport, RolloutRequest
 
 
+@pytest.fixture(autouse=True)
+def no_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+
+
 class Asked(Exception):
     """Ends a command where it would begin."""
 

@@ -184,9 +184,11 @@ class Stage:
             return tuple(sorted_by_name(journal))
 
     def ends(self) -> dict[str, tuple[object, ...]]:
-        """What must be the same: what hosts run, will run and have, and what was done to them."""
+        """What must be the same: what hosts run, will run and have, what was done to them, why."""
+        with Journal(self.folder / "journal") as journal:
+            sick = {name: "oops" in journal.host(1, name).reason for name in self.driver.hosts}
         return {
-            name: (host.running, host.default, host.once, host.installed, host.done)
+            name: (host.running, host.default, host.once, host.installed, host.done, sick[name])
             for name, host in self.driver.hosts.items()
         }
 

@@ -86,6 +86,11 @@ def test_what_is_expected_of_a_host_that_came_back(journal: Journal) -> None:
     assert expectation_for(journal.latest_of("a"), NEW) == Expectation(OLD, OLD, "", False)
 
 
+def test_what_is_expected_of_a_host_that_was_not_promoted(journal: Journal) -> None:
+    through(journal, *PROMOTED[:-1], previous=OLD)
+    assert expectation_for(journal.latest_of("a"), NEW) == Expectation(NEW, OLD, OLD, True)
+
+
 def test_what_is_expected_of_an_unknown_host() -> None:
     assert expectation_for(None, "") == Expectation()
     assert expectation_for(None, "", NEW) == Expectation(NEW, NEW, "", True)
