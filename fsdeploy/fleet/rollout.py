@@ -254,42 +254,44 @@ class Walk:
                 and record.state not in (State.ROLLED_BACK, State.LOST)
             }
         )
-        count = len(self._journal.waves(self._number))
-        for place in range(count):
+        waves = self._journal.waves(self._number)
+        # Whatever comes next, no host stays half way: not even when the budget is used up.
+        for place in range(len(waves)):
+            records = self._journal.hosts(self._number, wave=waves[place].number)
+            if any(record.state in HALF_WAY for record in records):
+                with ui.step(f"wave {waves[place].number}: going on where it was cut off"):
+                    self.advance(self._open(records), waves[: place + 1])
+        for place in range(len(waves)):
             stopped = self._run_wave(place)
-            if stopped:
-                waiting = [
-                    record.name
-                    for record in self._journal.hosts(self._number)
-                    if record.state not in FINAL and record.name not in self._silent
-                ]
-                if waiting:
-                    ui.warn(f"the rollout stops: {stopped}")
-                    return stopped
+            if stopped and self._open(self._journal.hosts(self._number)):
+                ui.warn(f"the rollout stops: {stopped}")
+                return stopped
         return ""
+
+    def _open(self, records: Sequence[HostRecord]) -> list[str]:
+        """Hosts with something left to do that answer, as far as is known."""
+        return [
+            record.name
+            for record in records
+            if record.state not in FINAL and record.name not in self._silent
+        ]
 
     def _run_wave(self, place: int) -> str:
         """One wave; before it, what is left of the soak of the wave before."""
         waves = self._journal.waves(self._number)
         wave, before = waves[place], waves[:place]
         records = self._journal.hosts(self._number, wave=wave.number)
-        open_hosts = [
-            record.name
-            for record in records
-            if record.state not in FINAL and record.name not in self._silent
-        ]
+        open_hosts = self._open(records)
         if not open_hosts:
             if wave.ended is None:
                 # Cut off between its last host and this note: its soak begins now.
                 self._journal.mark_wave(self._number, wave.number, "ended")
             return self._stop(self._journal.waves(self._number)[: place + 1])
-        begun = any(record.state in HALF_WAY for record in records)
-        if not begun:
-            for earlier in before:
-                self._soak(earlier)
-            stopped = self._stop(before)
-            if stopped:
-                return stopped
+        for earlier in before:
+            self._soak(earlier)
+        stopped = self._stop(before)
+        if stopped:
+            return stopped
         if wave.began is None:
             self._journal.mark_wave(self._number, wave.number, "began")
         with ui.step(f"wave {wave.number} of {len(waves)}, {wave.name}: {_some(open_hosts)}"):
@@ -303,9 +305,16 @@ class Walk:
         """Wait until a wave has run long enough, then see that its hosts still do."""
         if wave.soaked is not None or not wave.soak or wave.ended is None:
             return
+        # With the parts before it, which have no soak of their own.
+        group = [wave.number]
+        for earlier in reversed(self._journal.waves(self._number)[: wave.number - 1]):
+            if earlier.soak:
+                break
+            group.append(earlier.number)
         promoted = [
             record.name
-            for record in self._journal.hosts(self._number, wave=wave.number)
+            for number in group
+            for record in self._journal.hosts(self._number, wave=number)
             if record.state is State.PROMOTED and "boot_id_after" in record.facts
         ]
         until = wave.ended + wave.soak
@@ -323,8 +332,7 @@ class Walk:
         for host in hosts:
             pulse = pulses[host]
             if pulse is None:
-                self._silent.add(host)
-                self._move(host, State.LOST, "stopped to answer during the soak")
+                self._lose(host, "stopped to answer during the soak")
             elif pulse.boot_id != self._record(host).facts["boot_id_after"]:
                 words = self._driver.last_words(host)
                 reason = "booted again during the soak, not by fsdeploy"
@@ -753,7 +761,12 @@ class Walk:
 
     def _clean_up(self, hosts: Sequence[str]) -> None:
         """Leave boot loader and packages as they were; what cannot be done now is told."""
-        results: list[Mapping[str, StepResult]] = [self._driver.disarm(hosts)]
+        before = {host: str(self._record(host).facts.get("previous")) for host in hosts}
+        # This takes the arming back, too.
+        results = [
+            self._driver.promote([host for host in hosts if before[host] == release], release)
+            for release in dict.fromkeys(before.values())
+        ]
         ours = [host for host in hosts if not self._record(host).facts.get("installed_before")]
         if ours:
             results.append(self._driver.unstage(ours))

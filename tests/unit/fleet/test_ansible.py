@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import tempfile
 import time
 from pathlib import Path
 
@@ -122,6 +123,7 @@ def test_what_a_killed_rollout_left_at_work_holds_the_fleet(
     shutil.copytree(paths.data_root() / "playbooks", folder)
     (folder / "slow.yml").write_text(SLOW_PLAYBOOK.format(folder=tmp_path))
     monkeypatch.setattr(paths, "data_root", lambda: tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(journal, "_LEFTOVER_SECONDS", 0.5)
     path = tmp_path / "inventory.yml"
     path.write_text("fleet: {hosts: {a: {ansible_connection: local}}}")
