@@ -453,13 +453,13 @@ class Journal:
                 (budget, rollout),
             )
 
-    def mark_wave(self, rollout: int, number: int, what: str) -> None:
-        """Note that a wave `began`, `ended` or was `soaked`, now."""
+    def mark_wave(self, rollout: int, number: int, what: str, at: float) -> None:
+        """Note that a wave `began`, `ended` or was `soaked`, at a time in seconds since 1970."""
         assert what in ("began", "ended", "soaked")
         with self._write():
             self._db.execute(
                 f"UPDATE wave SET {what} = ? WHERE rollout = ? AND number = ?",
-                (time.time(), rollout, number),
+                (at, rollout, number),
             )
 
     def waves(self, rollout: int) -> tuple[WaveRecord, ...]:

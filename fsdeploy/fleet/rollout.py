@@ -285,7 +285,7 @@ class Walk:
         if not open_hosts:
             if wave.ended is None:
                 # Cut off between its last host and this note: its soak begins now.
-                self._journal.mark_wave(self._number, wave.number, "ended")
+                self._journal.mark_wave(self._number, wave.number, "ended", self._now())
             return self._stop(self._journal.waves(self._number)[: place + 1])
         for earlier in before:
             self._soak(earlier)
@@ -293,11 +293,11 @@ class Walk:
         if stopped:
             return stopped
         if wave.began is None:
-            self._journal.mark_wave(self._number, wave.number, "began")
+            self._journal.mark_wave(self._number, wave.number, "began", self._now())
         with ui.step(f"wave {wave.number} of {len(waves)}, {wave.name}: {_some(open_hosts)}"):
             stopped = self.advance(open_hosts, waves[: place + 1])
         if not stopped:
-            self._journal.mark_wave(self._number, wave.number, "ended")
+            self._journal.mark_wave(self._number, wave.number, "ended", self._now())
             stopped = self._stop(self._journal.waves(self._number)[: place + 1])
         return stopped
 
@@ -324,7 +324,7 @@ class Walk:
                     ui.note(f"{ui.duration(left)} left")
                     self._sleep(min(left, _SOAK_TELL_SECONDS))
                 self._look_after(promoted)
-        self._journal.mark_wave(self._number, wave.number, "soaked")
+        self._journal.mark_wave(self._number, wave.number, "soaked", self._now())
 
     def _look_after(self, hosts: Sequence[str]) -> None:
         """After a soak: hosts must answer, run what they ran, and pass the checks again."""

@@ -60,12 +60,12 @@ def _processor_seconds() -> float:
 def _walk(journal: Journal, plan: RolloutPlan) -> None:
     """Every host through every state, a transaction for each step of a wave."""
     for wave in plan.waves:
-        journal.mark_wave(1, wave.number, "began")
+        journal.mark_wave(1, wave.number, "began", time.time())
         for state, _ in STEPS:
             with journal.together():
                 for host in wave.names:
                     journal.move(1, host, state, facts={"previous": _PREVIOUS, "boot_id": host})
-        journal.mark_wave(1, wave.number, "ended")
+        journal.mark_wave(1, wave.number, "ended", time.time())
 
 
 def _peak_mib(who: int) -> float:

@@ -45,7 +45,7 @@ def sentence(journal: Journal, host: str) -> str:
 
 def test_a_host_waits_for_the_wave_before(journal: Journal) -> None:
     with journal.lock():
-        journal.mark_wave(1, 1, "began")
+        journal.mark_wave(1, 1, "began", time.time())
         through(journal, "a", State.ARMED)
         told = "waiting for wave 2 (33 %): wave 1 (canaries) is at work, 0 of 1 hosts done"
         assert sentence(journal, "b") == told
@@ -54,10 +54,9 @@ def test_a_host_waits_for_the_wave_before(journal: Journal) -> None:
 
 def test_a_host_waits_for_the_end_of_a_soak(journal: Journal) -> None:
     with journal.lock():
-        journal.mark_wave(1, 1, "began")
+        journal.mark_wave(1, 1, "began", time.time())
         through(journal, "a", State.PROMOTED)
-        journal.mark_wave(1, 1, "ended")
-        journal._db.execute("UPDATE wave SET ended = ? WHERE number = 1", (time.time() - 420,))
+        journal.mark_wave(1, 1, "ended", time.time() - 420)
         assert "waiting for wave 2 (33 %): the soak of wave 1 ends in " in sentence(journal, "b")
         (wave, *_) = fleet_status(journal=journal).as_dict()["rollout"]["waves"]
         assert 0 < wave["soak_left"] <= 180
@@ -65,7 +64,7 @@ def test_a_host_waits_for_the_end_of_a_soak(journal: Journal) -> None:
 
 
 def test_without_its_process_a_rollout_is_cut_off(journal: Journal) -> None:
-    journal.mark_wave(1, 1, "began")
+    journal.mark_wave(1, 1, "began", time.time())
     through(journal, "a", State.TRIAL)
     assert "rollout 1 was cut off; fsdeploy rollout --resume" in sentence(journal, "a")
     assert sentence(journal, "b").startswith("waiting for wave 2 (33 %): rollout 1 was cut off")
@@ -88,9 +87,9 @@ def test_a_verified_host_of_a_stopped_rollout(journal: Journal) -> None:
 
 
 def test_a_host_that_did_not_answer(journal: Journal) -> None:
-    journal.mark_wave(1, 1, "began")
+    journal.mark_wave(1, 1, "began", time.time())
     journal.move(1, "a", State.PLANNED, "does not answer over SSH")
-    journal.mark_wave(1, 1, "ended")
+    journal.mark_wave(1, 1, "ended", time.time())
     journal.finish(1)
     assert sentence(journal, "a") == (
         "planned: does not answer over SSH; fsdeploy rollout --resume takes it up again"
