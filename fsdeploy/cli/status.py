@@ -43,8 +43,9 @@ def show(report: StatusReport, *, live: bool) -> None:
     """The waves of the last rollout, then a line a host."""
     if report.progress:
         rollout = report.progress.rollout
+        ui.say(f"rollout {rollout.number} of {rollout.release}, failure budget {rollout.budget}")
         ui.table(
-            f"rollout {rollout.number} of {rollout.release}, failure budget {rollout.budget}",
+            "",
             ("wave", "name", "hosts", "soak"),
             _wave_rows(report.progress),
         )
