@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Takes hosts through a rollout: decides, records, and lets a driver do.
 
-Nothing here knows Ansible or SSH. What a host may do next follows from its state in the journal
+`Walk` knows neither Ansible nor SSH. What a host may do next follows from its state in the journal
 and from what the host says (standing.py); a rollout that was cut off goes on from there with the
 same code.
 """
