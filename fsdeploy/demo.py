@@ -16,9 +16,9 @@ from pathlib import Path
 
 from fsdeploy import ui
 from fsdeploy.errors import CheckFailed
-from fsdeploy.fleet.journal import State
 from fsdeploy.fleet.rollback import RollbackRequest, rollback_kernel
 from fsdeploy.fleet.rollout import RolloutReport, RolloutRequest, rollout
+from fsdeploy.fleet.states import State
 from fsdeploy.fleet.verify import VerifyRequest, verify_hosts
 from fsdeploy.kernel import build
 from fsdeploy.lab import machine

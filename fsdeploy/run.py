@@ -229,6 +229,7 @@ def run(
     stdout: IO[bytes] | None = None,
     on_line: Callable[[str], None] | None = None,
     hint: str = "",
+    pass_fds: Sequence[int] = (),
 ) -> Result:
     """Run a process to its end.
 
@@ -248,6 +249,7 @@ def run(
         stderr=subprocess.PIPE if stdout else subprocess.STDOUT,
         start_new_session=True,
         preexec_fn=_child_setup,
+        pass_fds=pass_fds,
     )
     expired = threading.Event()
 

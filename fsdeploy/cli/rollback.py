@@ -4,15 +4,15 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from fsdeploy import ui
+from fsdeploy.cli.hosts import add_hosts, add_json, positive_span
 from fsdeploy.fleet.rollback import Level, RollbackReport, RollbackRequest, rollback_kernel
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
-    parser.add_argument("--inventory", "-i", type=Path, required=True, metavar="FILE")
+    add_hosts(parser)
     parser.add_argument(
         "--level",
         choices=[str(level) for level in Level],
@@ -22,21 +22,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--to", default="", metavar="RELEASE", help="the kernel to go back to (default: the last)"
     )
-    parser.add_argument(
-        "--limit", action="append", default=[], metavar="HOST", help="only these hosts or patterns"
-    )
     parser.add_argument("--dry-run", action="store_true", help="say what would be done")
     parser.add_argument(
         "--plain-ssh", action="store_true", help="a shell on the host only, no Python"
     )
     parser.add_argument(
         "--boot-timeout",
-        type=float,
+        type=positive_span,
         default=600.0,
-        metavar="S",
+        metavar="TIME",
         help="how long a host may take to come back (default 600 s)",
     )
-    parser.add_argument("--json", action="store_true", help="the report as JSON")
+    add_json(parser)
 
 
 def show(report: RollbackReport) -> None:

@@ -5,32 +5,53 @@ from __future__ import annotations
 
 import argparse
 import time
-from pathlib import Path
 
 from fsdeploy import ui
-from fsdeploy.fleet.status import StatusReport, fleet_status
+from fsdeploy.cli.hosts import add_hosts, add_json
+from fsdeploy.fleet.status import HostStatus, StatusReport, fleet_status
+from fsdeploy.fleet.why import Progress
+
+# With more hosts only those are listed that somebody may have to look at.
+_LISTED = 100
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
-    parser.add_argument(
-        "--inventory",
-        "-i",
-        type=Path,
-        metavar="FILE",
-        help="these hosts (default: every host in the journal)",
-    )
-    parser.add_argument(
-        "--limit", action="append", default=[], metavar="HOST", help="only these hosts or patterns"
-    )
+    add_hosts(parser, required=False, note="default: every host in the journal")
     parser.add_argument("--live", action="store_true", help="also ask the hosts what they run")
-    parser.add_argument("--json", action="store_true", help="the report as JSON")
+    add_json(parser)
+
+
+def _wave_rows(progress: Progress) -> list[tuple[str, str, str, str]]:
+    rows = []
+    for wave in progress.waves:
+        counts = progress.counts.get(wave.number, {})
+        states = ", ".join(f"{many} {state}" for state, many in sorted(counts.items()))
+        left = progress.soak_left(wave)
+        soak = f"ends in {ui.duration(left)}" if left else ui.duration(wave.soak)
+        rows.append((str(wave.number), wave.name, states, soak if wave.soak else ""))
+    return rows
+
+
+def _listed(hosts: tuple[HostStatus, ...], live: bool) -> list[HostStatus]:
+    if live or len(hosts) <= _LISTED:
+        return list(hosts)
+    return [host for host in hosts if not host.is_quiet]
 
 
 def show(report: StatusReport, *, live: bool) -> None:
-    """The report as a table, one line a host."""
+    """The waves of the last rollout, then a line a host."""
+    if report.progress:
+        rollout = report.progress.rollout
+        ui.say(f"rollout {rollout.number} of {rollout.release}, failure budget {rollout.budget}")
+        ui.table(
+            "",
+            ("wave", "name", "hosts", "soak"),
+            _wave_rows(report.progress),
+        )
     rows = []
-    for host in report.hosts:
+    shown = _listed(report.hosts, live)
+    for host in shown:
         when = (
             time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(host.changed)) if host.changed else ""
         )
@@ -42,11 +63,13 @@ def show(report: StatusReport, *, live: bool) -> None:
     if live:
         columns.insert(3, "runs")
     ui.table("", columns, rows)
-    if report.open_rollout:
+    if len(shown) < len(report.hosts):
         ui.say(
-            f"rollout {report.open_rollout} is not at its end: it runs, or goes on with"
-            " fsdeploy rollout --resume"
+            f"{len(report.hosts) - len(shown)} hosts that are promoted, or planned and not begun,"
+            " are not listed; --json has them all"
         )
+    if report.progress:
+        ui.say(report.progress.sentence)
 
 
 def main(args: argparse.Namespace) -> int:

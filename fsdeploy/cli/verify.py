@@ -4,26 +4,23 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from fsdeploy import ui
+from fsdeploy.cli.hosts import add_hosts, add_json
 from fsdeploy.fleet.verify import VerifyReport, VerifyRequest, verify_hosts
 from fsdeploy.verify.report import Outcome
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
-    parser.add_argument("--inventory", "-i", type=Path, required=True, metavar="FILE")
+    add_hosts(parser)
     parser.add_argument(
         "--expect",
         default="",
         metavar="RELEASE",
         help="the kernel that must run and be the default (default: what the journal says)",
     )
-    parser.add_argument(
-        "--limit", action="append", default=[], metavar="HOST", help="only these hosts or patterns"
-    )
-    parser.add_argument("--json", action="store_true", help="the report as JSON")
+    add_json(parser)
 
 
 def show(report: VerifyReport) -> None:

@@ -160,8 +160,11 @@ def run_playbook(
     log: Path,
     check: bool = False,
     on_task: Callable[[str], None] | None = None,
+    keep_open: Sequence[int] = (),
 ) -> dict[str, HostResult]:
     """Run one of our playbooks on hosts.
+
+    `keep_open` are file descriptors that it and its workers hold as long as one of them lives.
 
     FsdeployError only when Ansible itself could not work; what failed on a host is in its result.
     """
@@ -184,6 +187,7 @@ def run_playbook(
         check=False,
         timeout=_TIMEOUT,
         on_line=events.line,
+        pass_fds=keep_open,
     )
     results = events.results()
     if not events.ended or not results:

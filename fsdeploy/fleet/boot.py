@@ -16,14 +16,10 @@ def await_boot(
     before: Mapping[str, str],
     timeout: float,
     *,
-    tick: Callable[[], None] = lambda: None,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> dict[str, Pulse | None]:
-    """Wait until every host shows another boot id than `before`; None for one that does not.
-
-    `tick` is called between two rounds.
-    """
+    """Wait until every host shows another boot id than `before`; None for one that does not."""
     deadline = clock() + timeout
     found: dict[str, Pulse | None] = dict.fromkeys(before)
     while missing := [host for host, pulse in found.items() if pulse is None]:
@@ -35,7 +31,6 @@ def await_boot(
                 if pulse and pulse.boot_id != before[host]
             }
         )
-        tick()
         if clock() >= deadline:
             break
         if None in found.values():

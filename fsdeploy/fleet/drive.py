@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fsdeploy import paths, ui
+from fsdeploy import paths, run, ui
+from fsdeploy.errors import FsdeployError
+from fsdeploy.fleet import hardware
 from fsdeploy.fleet.ansible import HostResult, by_hand, run_playbook
 from fsdeploy.fleet.driver import Looked, StepResult
+from fsdeploy.fleet.hardware import CLASS_VARIABLE, hardware_class
 from fsdeploy.fleet.inventory import Host, Inventory
 from fsdeploy.fleet.package import KernelPackage
 from fsdeploy.fleet.preflight import snapshot_from
@@ -20,6 +24,8 @@ from fsdeploy.verify.suite import run_checks
 
 # What a trial kernel is started with: a panic, an oops or a CPU that hangs boots the host again.
 TRIAL_ARGUMENTS = ("panic=10", "oops=panic", "softlockup_panic=1", "nmi_watchdog=1")
+
+_POWER_SECONDS = 120.0  # how long a power command may take
 
 
 def new_log(command: str) -> Path:
@@ -48,13 +54,17 @@ class FleetDriver:
         *,
         package: KernelPackage | None = None,
         trial_arguments: Sequence[str] = (),
+        power_command: str = "",
         command: str = "rollout",
+        keep_open: Sequence[int] = (),
     ) -> None:
         self.log = new_log(command)
         self.ssh = Ssh(inventory, log=self.log)
         self._inventory = inventory
         self._package = package
         self._trial_arguments = (*TRIAL_ARGUMENTS, *trial_arguments)
+        self._power_command = power_command
+        self._keep_open = keep_open
 
     def __enter__(self) -> FleetDriver:
         return self
@@ -75,6 +85,7 @@ class FleetDriver:
             variables,
             log=self.log,
             on_task=_tell,
+            keep_open=self._keep_open,
         )
 
     def _steps(
@@ -82,6 +93,17 @@ class FleetDriver:
     ) -> dict[str, StepResult]:
         results = self._play(name, hosts, variables)
         return {host: step_result(result) for host, result in results.items()}
+
+    def classes(self, hosts: Sequence[str]) -> Mapping[str, str]:
+        """What the inventory says; else what the host says of itself."""
+        chosen = self._hosts(hosts)
+        named = {host.name: str(host.variables.get(CLASS_VARIABLE, "")) for host in chosen}
+        answers = self.ssh.each(
+            [host for host in chosen if not named[host.name]],
+            lambda host: self.ssh.execute(host, hardware.ASK, timeout=40),
+        )
+        asked = {name: hardware_class(answer.output) for name, answer in answers.items()}
+        return {**named, **asked}
 
     def look(self, hosts: Sequence[str]) -> Mapping[str, Looked]:
         """Collect the snapshots; a host that does not answer costs Ansible no time."""
@@ -152,10 +174,29 @@ class FleetDriver:
             return ()
         return tuple(by_hand(name, self._inventory, hosts, values) for name, values in plays)
 
-    def reboot(self, host: str) -> StepResult:
-        """Tell a host to boot."""
-        answer = self.ssh.reboot(self._inventory.host(host))
-        return StepResult(answer.ok, answer.reached, "" if answer.ok else reason_of(answer.output))
+    def reboot(self, boots: Mapping[str, str]) -> Mapping[str, StepResult]:
+        """Tell hosts to boot, side by side."""
+        answers = self.ssh.each(
+            self._hosts(list(boots)), lambda host: self.ssh.reboot(host, boots[host.name])
+        )
+        return {
+            name: StepResult(
+                answer.ok, answer.reached, "" if answer.ok else reason_of(answer.output)
+            )
+            for name, answer in answers.items()
+        }
+
+    def power_cycle(self, hosts: Sequence[str]) -> Mapping[str, StepResult]:
+        """Run the operator's command for each host, one after the other."""
+        results = {}
+        for host in hosts if self._power_command else ():
+            words = [word.replace("{host}", host) for word in shlex.split(self._power_command)]
+            try:
+                run.run(words, timeout=_POWER_SECONDS, log=self.log)
+                results[host] = StepResult(True)
+            except FsdeployError as problem:
+                results[host] = StepResult(False, True, problem.message)
+        return results
 
     def pulse(self, hosts: Sequence[str]) -> Mapping[str, Pulse | None]:
         """Signs of life."""

@@ -7,7 +7,7 @@ plays hosts in memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -38,6 +38,10 @@ class Looked:
 class Driver(Protocol):
     """Steps on hosts. Results by host name; a host that is missing in them was not reached."""
 
+    def classes(self, hosts: Sequence[str]) -> Mapping[str, str]:
+        """The hardware class of each host, empty for one that does not answer."""
+        ...
+
     def look(self, hosts: Sequence[str]) -> Mapping[str, Looked]:
         """Collect the snapshots; changes nothing."""
         ...
@@ -66,8 +70,12 @@ class Driver(Protocol):
         """Make a release the default and read it back."""
         ...
 
-    def reboot(self, host: str) -> StepResult:
-        """Tell a host to boot."""
+    def reboot(self, boots: Mapping[str, str]) -> Mapping[str, StepResult]:
+        """Tell each host to end the boot of that id; one in another boot does nothing."""
+        ...
+
+    def power_cycle(self, hosts: Sequence[str]) -> Mapping[str, StepResult]:
+        """Switch the power of hosts off and on; empty when there is no command for it."""
         ...
 
     def pulse(self, hosts: Sequence[str]) -> Mapping[str, Pulse | None]:
@@ -83,6 +91,3 @@ class Driver(Protocol):
     ) -> Mapping[str, Sequence[CheckResult] | None]:
         """Run the shipped checks; None for a host that does not answer."""
         ...
-
-
-Clock = Callable[[], float]

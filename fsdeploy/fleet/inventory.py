@@ -12,6 +12,7 @@ import fnmatch
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from fsdeploy.errors import FsdeployError
 
 # Name of the inventory variable that holds the path of an ssh_config.
 SSH_CONFIG_VARIABLE = "fsdeploy_ssh_config"
+
+# The safe loader in C: ten thousand hosts in a second instead of ten.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _RANGE = re.compile(r"\[(\d+):(\d+)\]")
 
@@ -51,24 +55,35 @@ class Inventory:
         """Names of all hosts, in order."""
         return tuple(host.name for host in self.hosts)
 
+    @cached_property
+    def _by_name(self) -> Mapping[str, Host]:
+        return {host.name: host for host in self.hosts}
+
     def host(self, name: str) -> Host:
         """The host of that name; FsdeployError naming the nearest when there is none."""
-        for host in self.hosts:
-            if host.name == name:
-                return host
+        if name in self._by_name:
+            return self._by_name[name]
         raise _unknown(name, self)
 
     def limited(self, limit: Sequence[str]) -> Inventory:
-        """Only the hosts that `limit` names (names or patterns, commas allowed); all when empty."""
+        """Only the hosts that `limit` names (names or patterns, commas allowed); all when empty.
+
+        A word that begins with `!` leaves its hosts out.
+        """
         words = [word.strip() for text in limit for word in text.split(",") if word.strip()]
         if not words:
             return self
         chosen: set[str] = set()
+        left_out: set[str] = set()
         for word in words:
-            matched = fnmatch.filter(self.names, word)
+            matched = fnmatch.filter(self.names, word.removeprefix("!"))
             if not matched:
-                raise _unknown(word, self)
-            chosen.update(matched)
+                raise _unknown(word.removeprefix("!"), self)
+            (left_out if word.startswith("!") else chosen).update(matched)
+        # Nothing but exclusions: of all hosts.
+        chosen = (chosen or set(self.names)) - left_out
+        if not chosen:
+            raise FsdeployError(f"{self.path}: {', '.join(words)} leaves no host")
         hosts = tuple(host for host in self.hosts if host.name in chosen)
         return Inventory(self.path, hosts, self.ssh_config)
 
@@ -139,7 +154,7 @@ def parse_inventory(text: str, path: Path) -> Inventory:
     the ssh_config.
     """
     try:
-        document = yaml.safe_load(text)
+        document = yaml.load(text, Loader=_LOADER)
     except yaml.YAMLError as problem:
         mark = getattr(problem, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""

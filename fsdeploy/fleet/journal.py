@@ -1,68 +1,31 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What was done to which host, when and why: an SQLite file that outlives this process.
 
-A host's way through a rollout:
-
-    planned → preflight → staged → armed → trial → verified → promoted
-        └─────────┴→ refused  └────────┴───────┴────────┴→ rolled-back
-                                        └───────┴────────┴→ lost
-
-`refused`: nothing was changed on the host. `rolled-back`: it runs the kernel it ran before.
-`lost`: it was told to boot and does not answer; once it does, `rollout --resume` goes on from its
-trial boot. A host that does not answer earlier keeps the state it has. Where a step may be cut off
-half way, the state says what was begun, so that `rollout --resume` knows where to go on.
+Every write is one transaction and on disk when the call returns; what a power cut leaves half
+written, SQLite takes back when the file is opened next. states.py has the way of a host,
+standing.py why a rollout that was cut off can go on from here.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import socket
 import sqlite3
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from fsdeploy import paths
+from fsdeploy import paths, ui
 from fsdeploy.errors import FsdeployError
-
-
-class State(StrEnum):
-    """Where a host stands in a rollout."""
-
-    PLANNED = "planned"
-    PREFLIGHT = "preflight"
-    STAGED = "staged"
-    ARMED = "armed"
-    TRIAL = "trial"
-    VERIFIED = "verified"
-    PROMOTED = "promoted"
-    REFUSED = "refused"
-    ROLLED_BACK = "rolled-back"
-    LOST = "lost"
-
-
-FINAL = frozenset({State.PROMOTED, State.REFUSED, State.ROLLED_BACK, State.LOST})
-
-# A state may always be written again: a resumed rollout repeats a step that was cut off.
-_NEXT: Mapping[State, frozenset[State]] = {
-    State.PLANNED: frozenset({State.PREFLIGHT, State.REFUSED}),
-    # promoted at once: the host runs the release already.
-    State.PREFLIGHT: frozenset({State.STAGED, State.REFUSED, State.ROLLED_BACK, State.PROMOTED}),
-    State.STAGED: frozenset({State.ARMED, State.ROLLED_BACK}),
-    State.ARMED: frozenset({State.TRIAL, State.ROLLED_BACK, State.LOST}),
-    State.TRIAL: frozenset({State.VERIFIED, State.ROLLED_BACK, State.LOST}),
-    State.VERIFIED: frozenset({State.PROMOTED, State.ROLLED_BACK, State.LOST}),
-    State.PROMOTED: frozenset({State.ROLLED_BACK, State.LOST}),
-    State.REFUSED: frozenset(),
-    State.ROLLED_BACK: frozenset(),
-    # It answers again: what it runs decides, as after any trial boot.
-    State.LOST: frozenset({State.TRIAL, State.ROLLED_BACK}),
-}
+from fsdeploy.fleet.plan import RolloutPlan
+from fsdeploy.fleet.states import NEXT, State
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS rollout (
@@ -71,7 +34,20 @@ CREATE TABLE IF NOT EXISTS rollout (
     ended REAL,
     inventory TEXT NOT NULL,
     release TEXT NOT NULL,
-    request TEXT NOT NULL
+    request TEXT NOT NULL,
+    budget INTEGER NOT NULL DEFAULT 0,
+    stopped TEXT NOT NULL DEFAULT ''
+);
+CREATE TABLE IF NOT EXISTS wave (
+    rollout INTEGER NOT NULL REFERENCES rollout(id),
+    number INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    canary INTEGER NOT NULL,
+    soak REAL NOT NULL,
+    began REAL,
+    ended REAL,
+    soaked REAL,
+    PRIMARY KEY (rollout, number)
 );
 CREATE TABLE IF NOT EXISTS host (
     rollout INTEGER NOT NULL REFERENCES rollout(id),
@@ -81,6 +57,8 @@ CREATE TABLE IF NOT EXISTS host (
     reason TEXT NOT NULL,
     changed REAL NOT NULL,
     facts TEXT NOT NULL,
+    wave INTEGER NOT NULL DEFAULT 1,
+    hardware TEXT NOT NULL DEFAULT '',
     PRIMARY KEY (rollout, name)
 );
 CREATE TABLE IF NOT EXISTS event (
@@ -96,9 +74,46 @@ CREATE TABLE IF NOT EXISTS lock (
     owner TEXT NOT NULL,
     expires REAL NOT NULL
 );
+CREATE INDEX IF NOT EXISTS host_name ON host (name, changed, rollout);
+CREATE INDEX IF NOT EXISTS event_host ON event (host, rollout);
 """
-_VERSION = 1
-_LOCK_SECONDS = 120.0  # renewed with every event; a killed owner's lock is free after this
+# From format 1, which had one host in the first wave and the others in the second.
+_FROM_1 = """
+ALTER TABLE rollout ADD COLUMN budget INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE rollout ADD COLUMN stopped TEXT NOT NULL DEFAULT '';
+ALTER TABLE host ADD COLUMN wave INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE host ADD COLUMN hardware TEXT NOT NULL DEFAULT '';
+UPDATE host SET wave = 2 WHERE position > 0;
+INSERT INTO wave (rollout, number, name, canary, soak)
+    SELECT DISTINCT rollout, wave,
+        CASE wave WHEN 1 THEN 'canaries' ELSE 'the rest' END, wave = 1, 0 FROM host;
+"""
+_VERSION = 2
+_LOCK_SECONDS = 120.0  # renewed while its owner lives; a lock of another machine is free after this
+_RENEW_SECONDS = 30.0
+_LEFTOVER_SECONDS = 900.0  # how long what a killed run began may take to end
+
+_RESUME = "then fsdeploy rollout --resume: hosts are asked where they stand, nothing is done twice"
+# What SQLite says, by its primary code: (what it means, what to do).
+_TROUBLE: Mapping[int, tuple[str, str]] = {
+    sqlite3.SQLITE_FULL: ("no space is left for it", f"free some space, {_RESUME}"),
+    sqlite3.SQLITE_IOERR: (
+        "its disk does not take or give the data",
+        f"look at its disk (space, quota, dmesg), {_RESUME}",
+    ),
+    sqlite3.SQLITE_BUSY: (
+        "another program holds it",
+        f"close what has it open (fuser FILE says what), {_RESUME}",
+    ),
+    sqlite3.SQLITE_READONLY: ("it cannot be written", f"look at its owner and mode, {_RESUME}"),
+    sqlite3.SQLITE_CANTOPEN: ("it cannot be opened", "look at the folder's owner and mode"),
+}
+_DAMAGED_HINT = (
+    "nothing was changed in it; copy it away, then let sqlite3 save what is there: sqlite3 COPY"
+    " .recover | sqlite3 FILE. Without it no host is in danger: one on trial boots its old kernel"
+    " next, fsdeploy status --live --inventory FILE asks hosts what they run and fsdeploy rollback"
+    " takes them back"
+)
 
 
 @dataclass(frozen=True)
@@ -111,6 +126,21 @@ class HostRecord:
     reason: str
     changed: float
     facts: Mapping[str, Any]
+    wave: int = 1
+    hardware: str = ""
+
+
+@dataclass(frozen=True)
+class WaveRecord:
+    """One wave. `ended`: its hosts came to an end; `soaked`: they were looked at after the soak."""
+
+    number: int
+    name: str
+    canary: bool
+    soak: float
+    began: float | None
+    ended: float | None
+    soaked: float | None
 
 
 @dataclass(frozen=True)
@@ -123,6 +153,8 @@ class RolloutRecord:
     inventory: str
     release: str
     request: Mapping[str, Any]
+    budget: int = 0
+    stopped: str = ""
 
 
 @dataclass(frozen=True)
@@ -144,6 +176,12 @@ def _owner() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
+def owner_name(owner: str) -> str:
+    """The owner of a lock in a person's words."""
+    machine, _, number = owner.rpartition(":")
+    return f"process {number} on {machine}"
+
+
 def _is_alive(owner: str) -> bool:
     """Whether the process behind a lock still runs; a lock of another machine counts as alive."""
     machine, _, number = owner.rpartition(":")
@@ -161,34 +199,48 @@ def _is_alive(owner: str) -> bool:
 class Journal:
     """The open journal. Every write is one transaction, on disk when the call returns."""
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, *, check: bool = True) -> None:
         self.path = path or default_path()
+        self._owned = ""
+        self._depth = 0
         if str(self.path) != ":memory:":
             self.path.parent.mkdir(parents=True, exist_ok=True)
-        # Hosts are driven by threads of one process; a lock inside sqlite3 keeps them apart.
-        self._db = sqlite3.connect(self.path, timeout=30, check_same_thread=False)
-        self._db.row_factory = sqlite3.Row
-        try:
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version not in (0, _VERSION):
+        with self._trouble():
+            # Hosts are driven by threads of one process; a lock inside sqlite3 keeps them apart.
+            self._db = sqlite3.connect(
+                self.path, timeout=30, check_same_thread=False, isolation_level=None
+            )
+            self._db.row_factory = sqlite3.Row
+            self._db.execute("PRAGMA synchronous = FULL")
+            if check:
+                (found,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+                if found != "ok":
+                    raise self._damaged(found)
+            self._format()
+
+    def _format(self) -> None:
+        if self._version() == _VERSION:
+            return
+        with self._write():
+            version = self._version()
+            if version not in (0, 1, _VERSION):
                 raise FsdeployError(
                     f"the journal {self.path} has format {version}, this program knows {_VERSION}",
                     hint="use the fsdeploy that wrote it, or name another XDG_STATE_HOME",
                 )
-            self._db.executescript(_SCHEMA)
+            old = [_SCHEMA] if version == 0 else [_SCHEMA.split("CREATE INDEX")[0], _FROM_1]
+            for statement in ";".join([*old, _SCHEMA]).split(";"):
+                self._db.execute(statement)
             self._db.execute(f"PRAGMA user_version = {_VERSION}")
-            self._db.execute("PRAGMA synchronous = FULL")
-        except sqlite3.DatabaseError as problem:
-            raise FsdeployError(
-                f"the journal {self.path} cannot be read: {problem}",
-                hint="move the file away; hosts can still be asked with fsdeploy status --live",
-            ) from None
+
+    def _version(self) -> int:
+        return int(self._db.execute("PRAGMA user_version").fetchone()[0])
 
     @classmethod
     def to_read(cls, path: Path | None = None) -> Journal:
         """The journal for a command that only looks: none is made where there is none."""
         where = path or default_path()
-        return cls(where if where.exists() else Path(":memory:"))
+        return cls(where if where.exists() else Path(":memory:"), check=False)
 
     def close(self) -> None:
         """Close the file."""
@@ -200,130 +252,312 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # One rollout at a time.
+    # Reading, writing, and what goes wrong there.
+
+    def _damaged(self, detail: object) -> FsdeployError:
+        return FsdeployError(
+            f"the journal {self.path} cannot be read: it is damaged ({detail})", hint=_DAMAGED_HINT
+        )
 
     @contextmanager
-    def lock(self, name: str = "fleet") -> Iterator[None]:
-        """Hold the fleet for the length of a block; FsdeployError when someone else holds it."""
-        owner = _owner()
-        with self._db:
-            self._db.execute("BEGIN IMMEDIATE")
-            row = self._db.execute("SELECT * FROM lock WHERE name = ?", (name,)).fetchone()
-            if row and row["expires"] > time.time() and _is_alive(row["owner"]):
-                machine, _, number = row["owner"].rpartition(":")
+    def _trouble(self) -> Iterator[None]:
+        """What SQLite cannot do, in words that help."""
+        try:
+            yield
+        except sqlite3.Error as problem:
+            code = getattr(problem, "sqlite_errorcode", 0) & 0xFF
+            if code in _TROUBLE:
+                what, hint = _TROUBLE[code]
                 raise FsdeployError(
-                    f"a rollout is running: process {number} on {machine} holds the fleet",
+                    f"the journal {self.path}: {what} ({problem})",
+                    hint=hint.replace("FILE", str(self.path)),
+                ) from None
+            raise self._damaged(problem) from None
+
+    def _read(self, query: str, values: Sequence[object] = ()) -> list[sqlite3.Row]:
+        with self._trouble():
+            return self._db.execute(query, values).fetchall()
+
+    @contextmanager
+    def _write(self) -> Iterator[None]:
+        """A transaction; one inside another belongs to the outer."""
+        if self._depth:
+            yield
+            return
+        with self._trouble():
+            self._db.execute("BEGIN IMMEDIATE")
+            self._depth += 1
+            try:
+                self._still_ours()
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                # A full disk ends the transaction by itself.
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+            finally:
+                self._depth -= 1
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is written in the block is written as one: all of it or nothing."""
+        with self._write():
+            yield
+
+    def _still_ours(self) -> None:
+        """A process that slept past its lock's expiry must not write into another's rollout."""
+        if not self._owned:
+            return
+        row = self._db.execute("SELECT owner FROM lock WHERE name = ?", (self._owned,)).fetchone()
+        if row is None or row["owner"] != _owner():
+            holder = owner_name(row["owner"]) if row else "nobody"
+            raise FsdeployError(
+                f"the fleet's lock was lost while this process slept; {holder} holds it now",
+                hint="fsdeploy status shows where hosts stand; go on there, or later with --resume",
+            )
+
+    def _state(self, row: sqlite3.Row) -> State:
+        try:
+            return State(row["state"])
+        except ValueError as problem:
+            raise self._damaged(problem) from None
+
+    def _json(self, text: str) -> Mapping[str, Any]:
+        try:
+            value = json.loads(text)
+        except ValueError as problem:
+            raise self._damaged(problem) from None
+        if not isinstance(value, dict):
+            raise self._damaged("facts are no mapping")
+        return value
+
+    # One rollout at a time.
+
+    def owner(self, name: str = "fleet") -> str:
+        """Who holds the fleet, empty when nobody does who still lives."""
+        rows = self._read("SELECT * FROM lock WHERE name = ?", (name,))
+        if rows and rows[0]["expires"] > time.time() and _is_alive(rows[0]["owner"]):
+            return str(rows[0]["owner"])
+        return ""
+
+    @contextmanager
+    def lock(self, name: str = "fleet") -> Iterator[int]:
+        """Hold the fleet for the length of a block; FsdeployError when someone else holds it.
+
+        Gives a file descriptor for processes that work on hosts for us. Whoever has it open still
+        works for this owner, even when the owner is dead: the next one waits for them.
+        """
+        owner = _owner()
+        with self._write():
+            holder = self.owner(name)
+            if holder:
+                raise FsdeployError(
+                    f"a rollout is running: {owner_name(holder)} holds the fleet",
                     hint="wait for it, or end it; its lock is free two minutes after its end",
                 )
             self._db.execute(
                 "INSERT OR REPLACE INTO lock VALUES (?, ?, ?)",
                 (name, owner, time.time() + _LOCK_SECONDS),
             )
-        try:
-            yield
-        finally:
-            with self._db:
-                self._db.execute("DELETE FROM lock WHERE name = ? AND owner = ?", (name, owner))
+            self._owned = name
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._let_go, name, owner)
+            stack.enter_context(_renewing(lambda: self._renew(name, owner)))
+            yield stack.enter_context(self._leftovers_gone(name))
 
-    def renew(self, name: str = "fleet") -> None:
-        """Say that the owner of the lock is still at work."""
-        with self._db:
-            self._db.execute(
+    def _let_go(self, name: str, owner: str) -> None:
+        self._owned = ""
+        # On a full disk it stays; that its owner is dead is seen without it.
+        with contextlib.suppress(FsdeployError), self._write():
+            self._db.execute("DELETE FROM lock WHERE name = ? AND owner = ?", (name, owner))
+
+    def _renew(self, name: str, owner: str) -> None:
+        # A connection of its own: this is another thread, and a transaction may be under way.
+        with contextlib.closing(sqlite3.connect(self.path, timeout=30)) as database, database:
+            database.execute(
                 "UPDATE lock SET expires = ? WHERE name = ? AND owner = ?",
-                (time.time() + _LOCK_SECONDS, name, _owner()),
+                (time.time() + _LOCK_SECONDS, name, owner),
             )
+
+    @contextmanager
+    def _leftovers_gone(self, name: str) -> Iterator[int]:
+        path = self.path.with_name(f"{self.path.name}.{name}-lock")
+        with path.open("a") as stream:
+            if not _take(stream.fileno()):
+                with ui.step("waiting for what the run before left at work on hosts"):
+                    deadline = time.monotonic() + _LEFTOVER_SECONDS
+                    while not _take(stream.fileno()):
+                        if time.monotonic() > deadline:
+                            raise FsdeployError(
+                                "processes of a rollout that was cut off are still at work",
+                                hint=f"fuser {path} names them; wait, or end them and resume",
+                            )
+                        time.sleep(0.5)
+            yield stream.fileno()
 
     # Rollouts.
 
-    def begin(
-        self, *, inventory: str, release: str, hosts: Sequence[str], request: Mapping[str, Any]
-    ) -> int:
-        """Record a new rollout with its hosts, all `planned`. Returns its number."""
+    def begin(self, plan: RolloutPlan, *, inventory: str, request: Mapping[str, Any]) -> int:
+        """Record a new rollout with its waves and hosts, all `planned`. Returns its number."""
         now = time.time()
-        with self._db:
+        with self._write():
             cursor = self._db.execute(
-                "INSERT INTO rollout (began, inventory, release, request) VALUES (?, ?, ?, ?)",
-                (now, inventory, release, json.dumps(dict(request), sort_keys=True)),
+                "INSERT INTO rollout (began, inventory, release, request, budget)"
+                " VALUES (?, ?, ?, ?, ?)",
+                (
+                    now,
+                    inventory,
+                    plan.release,
+                    json.dumps(dict(request), sort_keys=True),
+                    plan.budget,
+                ),
             )
             number = cursor.lastrowid
             assert number is not None
-            for position, host in enumerate(hosts):
-                self._db.execute(
-                    "INSERT INTO host VALUES (?, ?, ?, ?, '', ?, '{}')",
-                    (number, host, position, State.PLANNED, now),
-                )
-                self._event(number, host, now, State.PLANNED, "")
+            self._db.executemany(
+                "INSERT INTO wave (rollout, number, name, canary, soak) VALUES (?, ?, ?, ?, ?)",
+                [
+                    (number, wave.number, wave.name, wave.is_canary, wave.soak)
+                    for wave in plan.waves
+                ],
+            )
+            hosts = [(wave, host) for wave in plan.waves for host in wave.hosts]
+            self._db.executemany(
+                "INSERT INTO host VALUES (?, ?, ?, ?, '', ?, '{}', ?, ?)",
+                [
+                    (number, host.name, place, State.PLANNED, now, wave.number, host.hardware)
+                    for place, (wave, host) in enumerate(hosts)
+                ],
+            )
+            self._db.executemany(
+                "INSERT INTO event (rollout, host, at, state, reason) VALUES (?, ?, ?, ?, '')",
+                [(number, host.name, now, State.PLANNED) for _, host in hosts],
+            )
         return number
 
-    def finish(self, rollout: int) -> None:
-        """Nothing more is to be done in this rollout."""
-        with self._db:
-            self._db.execute("UPDATE rollout SET ended = ? WHERE id = ?", (time.time(), rollout))
+    def finish(self, rollout: int, stopped: str = "") -> None:
+        """Nothing more is to be done in this rollout now; `stopped` says why, if not all was."""
+        with self._write():
+            self._db.execute(
+                "UPDATE rollout SET ended = ?, stopped = ? WHERE id = ?",
+                (time.time(), stopped, rollout),
+            )
 
-    def reopen(self, rollout: int) -> None:
-        """Go on with a rollout that was ended."""
-        with self._db:
-            self._db.execute("UPDATE rollout SET ended = NULL WHERE id = ?", (rollout,))
+    def reopen(self, rollout: int, *, budget: int | None = None) -> None:
+        """Go on with a rollout that was ended or cut off."""
+        with self._write():
+            self._db.execute(
+                "UPDATE rollout SET ended = NULL, stopped = '', budget = COALESCE(?, budget)"
+                " WHERE id = ?",
+                (budget, rollout),
+            )
+
+    def mark_wave(self, rollout: int, number: int, what: str, at: float) -> None:
+        """Note that a wave `began`, `ended` or was `soaked`, at a time in seconds since 1970."""
+        assert what in ("began", "ended", "soaked")
+        with self._write():
+            self._db.execute(
+                f"UPDATE wave SET {what} = ? WHERE rollout = ? AND number = ?",
+                (at, rollout, number),
+            )
+
+    def waves(self, rollout: int) -> tuple[WaveRecord, ...]:
+        """The waves of a rollout, in order."""
+        rows = self._read("SELECT * FROM wave WHERE rollout = ? ORDER BY number", (rollout,))
+        return tuple(
+            WaveRecord(
+                row["number"],
+                row["name"],
+                bool(row["canary"]),
+                row["soak"],
+                row["began"],
+                row["ended"],
+                row["soaked"],
+            )
+            for row in rows
+        )
 
     def rollout(self, number: int) -> RolloutRecord:
         """The rollout of that number."""
-        row = self._db.execute("SELECT * FROM rollout WHERE id = ?", (number,)).fetchone()
-        if row is None:
+        rows = self._read("SELECT * FROM rollout WHERE id = ?", (number,))
+        if not rows:
             raise FsdeployError(f"the journal {self.path} has no rollout {number}")
-        return _rollout_record(row)
+        return self._rollout_record(rows[0])
+
+    def rollouts(self) -> Mapping[int, RolloutRecord]:
+        """All rollouts by number."""
+        rows = self._read("SELECT * FROM rollout")
+        return {row["id"]: self._rollout_record(row) for row in rows}
 
     def latest(self) -> RolloutRecord | None:
         """The last rollout."""
-        row = self._db.execute("SELECT * FROM rollout ORDER BY id DESC LIMIT 1").fetchone()
-        return _rollout_record(row) if row else None
+        rows = self._read("SELECT * FROM rollout ORDER BY id DESC LIMIT 1")
+        return self._rollout_record(rows[0]) if rows else None
 
-    def hosts(self, rollout: int) -> tuple[HostRecord, ...]:
-        """The hosts of a rollout, in its order."""
-        rows = self._db.execute(
-            "SELECT * FROM host WHERE rollout = ? ORDER BY position", (rollout,)
-        ).fetchall()
-        return tuple(_host_record(row) for row in rows)
+    def hosts(self, rollout: int, *, wave: int | None = None) -> tuple[HostRecord, ...]:
+        """The hosts of a rollout, or of one of its waves, in order."""
+        rows = self._read(
+            "SELECT * FROM host WHERE rollout = ? AND wave = COALESCE(?, wave) ORDER BY position",
+            (rollout, wave),
+        )
+        return tuple(self._host_record(row) for row in rows)
+
+    def counts(self, rollout: int) -> Mapping[int, Mapping[State, int]]:
+        """How many hosts of each wave are in each state."""
+        found: dict[int, dict[State, int]] = {}
+        for row in self._read(
+            "SELECT wave, state, COUNT(*) AS many FROM host WHERE rollout = ? GROUP BY wave, state",
+            (rollout,),
+        ):
+            found.setdefault(row["wave"], {})[self._state(row)] = row["many"]
+        return found
 
     def host(self, rollout: int, name: str) -> HostRecord:
         """One host of a rollout."""
-        row = self._db.execute(
-            "SELECT * FROM host WHERE rollout = ? AND name = ?", (rollout, name)
-        ).fetchone()
-        if row is None:
+        rows = self._read("SELECT * FROM host WHERE rollout = ? AND name = ?", (rollout, name))
+        if not rows:
             raise FsdeployError(f"rollout {rollout} has no host {name}")
-        return _host_record(row)
+        return self._host_record(rows[0])
 
     def latest_of(self, name: str) -> HostRecord | None:
         """What the journal last knows about a host, over all rollouts."""
-        row = self._db.execute(
+        rows = self._read(
             "SELECT * FROM host WHERE name = ? ORDER BY changed DESC, rollout DESC LIMIT 1", (name,)
-        ).fetchone()
-        return _host_record(row) if row else None
+        )
+        return self._host_record(rows[0]) if rows else None
+
+    def latest_of_all(self) -> tuple[HostRecord, ...]:
+        """What the journal last knows about every host; those of the last rollout first."""
+        rows = self._read(
+            "SELECT * FROM (SELECT *, MAX(rollout) OVER (PARTITION BY name) AS newest,"
+            " ROW_NUMBER() OVER (PARTITION BY name ORDER BY changed DESC, rollout DESC) AS place"
+            " FROM host) WHERE place = 1 ORDER BY newest DESC, position"
+        )
+        return tuple(self._host_record(row) for row in rows)
 
     def latest_touched(self, name: str) -> HostRecord | None:
         """The last rollout that got past the preflight of a host and so knows its kernel before."""
-        rows = self._db.execute(
+        rows = self._read(
             "SELECT * FROM host WHERE name = ? ORDER BY changed DESC, rollout DESC", (name,)
-        ).fetchall()
+        )
         return next(
-            (item for row in rows if (item := _host_record(row)).facts.get("previous")), None
+            (item for row in rows if (item := self._host_record(row)).facts.get("previous")), None
         )
 
-    def known_hosts(self) -> tuple[str, ...]:
-        """Names of all hosts that were ever in a rollout."""
-        rows = self._db.execute(
-            "SELECT name FROM host GROUP BY name ORDER BY MAX(rollout) DESC, MIN(position)"
-        ).fetchall()
-        return tuple(row["name"] for row in rows)
+    def half_way(self, names: Sequence[str], states: Sequence[State]) -> tuple[HostRecord, ...]:
+        """Those of the hosts that some rollout left in one of the states."""
+        marks = ", ".join("?" * len(states))
+        rows = self._read(f"SELECT * FROM host WHERE state IN ({marks})", [*states])
+        wanted = set(names)
+        return tuple(self._host_record(row) for row in rows if row["name"] in wanted)
 
     def events(self, rollout: int, host: str) -> tuple[Event, ...]:
         """A host's story in a rollout, oldest first."""
-        rows = self._db.execute(
+        rows = self._read(
             "SELECT * FROM event WHERE rollout = ? AND host = ? ORDER BY id", (rollout, host)
-        ).fetchall()
-        return tuple(
-            Event(row["host"], row["at"], State(row["state"]), row["reason"]) for row in rows
         )
+        return tuple(Event(row["host"], row["at"], self._state(row), row["reason"]) for row in rows)
 
     def move(
         self,
@@ -337,46 +571,82 @@ class Journal:
 
         ValueError when the way does not lead there: that is a mistake of ours, not of a user.
         """
-        record = self.host(rollout, host)
-        if state != record.state and state not in _NEXT[record.state]:
-            raise ValueError(f"{host}: no way leads from {record.state} to {state}")
-        now = time.time()
-        known = {**record.facts, **(facts or {})}
-        with self._db:
+        with self._write():
+            record = self.host(rollout, host)
+            if state != record.state and state not in NEXT[record.state]:
+                raise ValueError(f"{host}: no way leads from {record.state} to {state}")
+            now = time.time()
+            known = {**record.facts, **(facts or {})}
             self._db.execute(
                 "UPDATE host SET state = ?, reason = ?, changed = ?, facts = ?"
                 " WHERE rollout = ? AND name = ?",
                 (state, reason, now, json.dumps(known, sort_keys=True), rollout, host),
             )
-            self._event(rollout, host, now, state, reason)
             self._db.execute(
-                "UPDATE lock SET expires = ? WHERE owner = ?", (now + _LOCK_SECONDS, _owner())
+                "INSERT INTO event (rollout, host, at, state, reason) VALUES (?, ?, ?, ?, ?)",
+                (rollout, host, now, state, reason),
             )
 
-    def _event(self, rollout: int, host: str, at: float, state: State, reason: str) -> None:
-        self._db.execute(
-            "INSERT INTO event (rollout, host, at, state, reason) VALUES (?, ?, ?, ?, ?)",
-            (rollout, host, at, state, reason),
+    def learn(self, rollout: int, host: str, **facts: Any) -> None:
+        """Add to what is known of a host, in the state it is in."""
+        with self._write():
+            record = self.host(rollout, host)
+            known = {**record.facts, **facts}
+            if known != record.facts:
+                self._db.execute(
+                    "UPDATE host SET facts = ? WHERE rollout = ? AND name = ?",
+                    (json.dumps(known, sort_keys=True), rollout, host),
+                )
+
+    def _rollout_record(self, row: sqlite3.Row) -> RolloutRecord:
+        return RolloutRecord(
+            row["id"],
+            row["began"],
+            row["ended"],
+            row["inventory"],
+            row["release"],
+            self._json(row["request"]),
+            row["budget"],
+            row["stopped"],
+        )
+
+    def _host_record(self, row: sqlite3.Row) -> HostRecord:
+        return HostRecord(
+            row["rollout"],
+            row["name"],
+            self._state(row),
+            row["reason"],
+            row["changed"],
+            self._json(row["facts"]),
+            row["wave"],
+            row["hardware"],
         )
 
 
-def _rollout_record(row: sqlite3.Row) -> RolloutRecord:
-    return RolloutRecord(
-        row["id"],
-        row["began"],
-        row["ended"],
-        row["inventory"],
-        row["release"],
-        json.loads(row["request"]),
-    )
+def _take(descriptor: int) -> bool:
+    """Try for the lock of an open file."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
-def _host_record(row: sqlite3.Row) -> HostRecord:
-    return HostRecord(
-        row["rollout"],
-        row["name"],
-        State(row["state"]),
-        row["reason"],
-        row["changed"],
-        json.loads(row["facts"]),
-    )
+@contextmanager
+def _renewing(renew: Callable[[], None]) -> Iterator[None]:
+    """Call `renew` now and then, however long the block takes."""
+    done = threading.Event()
+
+    def keep() -> None:
+        while not done.wait(_RENEW_SECONDS):
+            # The next write of the rollout itself tells what is wrong.
+            with contextlib.suppress(sqlite3.Error):
+                renew()
+
+    keeper = threading.Thread(target=keep, name="lock", daemon=True)
+    keeper.start()
+    try:
+        yield
+    finally:
+        done.set()
+        keeper.join()

@@ -23,8 +23,9 @@ from fsdeploy.fleet.boot import await_boot
 from fsdeploy.fleet.bootloader import BootState, Kind
 from fsdeploy.fleet.drive import FleetDriver
 from fsdeploy.fleet.inventory import Host, load_inventory
-from fsdeploy.fleet.journal import Journal, State
+from fsdeploy.fleet.journal import Journal
 from fsdeploy.fleet.package import is_patched
+from fsdeploy.fleet.states import HALF_WAY, State
 from fsdeploy.fleet.transport import Pulse, Ssh
 from fsdeploy.verify.report import Expectation, failures
 
@@ -234,9 +235,13 @@ class _Rollback:
         self._set_defaults(ways)
         going = [way for way in ways if not way.problem]
         with ui.step("boot"):
-            for way in going:
-                if way.pulse.release != way.release:
-                    self._driver.reboot(way.host.name)
+            self._driver.reboot(
+                {
+                    way.host.name: way.pulse.boot_id
+                    for way in going
+                    if way.pulse.release != way.release
+                }
+            )
             arrived = self._await(going)
         self._arrive(ways, arrived, ended)
         return tuple(ended[host.name] for host in hosts)
@@ -254,14 +259,17 @@ class _Rollback:
             return
         record = self._journal.latest_touched(name)
         previous = str(record.facts.get("previous", "")) if record else ""
+        # A host that a rollout left half way goes back even when its trial has not booted yet.
+        half_way = previous if record and record.state in HALF_WAY else ""
         try:
             state = read_files(self._driver.ssh, host)
-            release = choose_release(state, pulse.release, self._request.to, previous)
+            release = choose_release(state, pulse.release, self._request.to or half_way, previous)
         except FsdeployError as problem:
             hint = f"; {problem.hint}" if problem.hint else ""
             ended[name] = RollbackOutcome(name, False, pulse.release, problem.message + hint)
             return
-        if pulse.release == release and state.default_release == release:
+        there = pulse.release == release and state.default_release == release
+        if there and not state.once_release:
             ended[name] = RollbackOutcome(
                 name, True, release, f"runs {release} by default already, nothing changed"
             )
@@ -290,9 +298,7 @@ class _Rollback:
     def _await(self, ways: Sequence[_Way]) -> dict[str, Pulse | None]:
         there = {way.host.name: way.pulse for way in ways if way.pulse.release == way.release}
         before = {way.host.name: way.pulse.boot_id for way in ways if way.host.name not in there}
-        waited = await_boot(
-            self._driver.pulse, before, self._request.boot_timeout, tick=self._journal.renew
-        )
+        waited = await_boot(self._driver.pulse, before, self._request.boot_timeout)
         return {**there, **waited}
 
     def _arrive(
@@ -341,7 +347,7 @@ class _Rollback:
 
     def _record(self, way: _Way) -> None:
         record = self._journal.latest_touched(way.host.name)
-        if record and record.state in (State.PROMOTED, State.LOST, State.VERIFIED, State.TRIAL):
+        if record and record.state in (State.PROMOTED, State.LOST, *HALF_WAY):
             self._journal.move(
                 record.rollout,
                 way.host.name,
@@ -357,7 +363,10 @@ def rollback_kernel(request: RollbackRequest, *, journal: Journal | None = None)
     inventory = load_inventory(request.inventory).limited(request.limit)
     book = journal or Journal()
     try:
-        with FleetDriver(inventory, command="rollback") as driver, book.lock():
+        with (
+            book.lock() as held,
+            FleetDriver(inventory, command="rollback", keep_open=[held]) as driver,
+        ):
             outcomes = _Rollback(driver, book, request).run(inventory.hosts)
             return RollbackReport(outcomes, time.monotonic() - began, driver.log, request.dry_run)
     finally:

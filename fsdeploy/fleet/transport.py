@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -185,12 +186,16 @@ class Ssh:
         )
         return parse_pulse(answer.output) if answer.ok else None
 
-    def reboot(self, host: Host) -> Answered:
-        """Tell a host to boot; returns before it goes down."""
+    def reboot(self, host: Host, boot_id: str) -> Answered:
+        """Tell a host to end the boot of that id; returns before it goes down.
+
+        In any other boot nothing happens: however late this is told, it is told once.
+        """
         answer = self.execute(
             host,
+            f"test $(cat /proc/sys/kernel/random/boot_id) = {shlex.quote(boot_id)} || exit 0;"
             # Away from our terminal and session, so that the answer still gets here.
-            "sync; (sleep 1; PATH=/sbin:/usr/sbin:$PATH reboot) </dev/null >/dev/null 2>&1 &",
+            " sync; (sleep 1; PATH=/sbin:/usr/sbin:$PATH reboot) </dev/null >/dev/null 2>&1 &",
             timeout=30,
             fresh=True,
         )

@@ -12,8 +12,9 @@ from typing import Any
 from fsdeploy.errors import ExitCode, exit_code_of
 from fsdeploy.fleet.drive import new_log
 from fsdeploy.fleet.inventory import load_inventory
-from fsdeploy.fleet.journal import HostRecord, Journal, State
+from fsdeploy.fleet.journal import HostRecord, Journal
 from fsdeploy.fleet.package import is_patched
+from fsdeploy.fleet.states import State
 from fsdeploy.fleet.transport import session
 from fsdeploy.verify.report import Expectation, HostReport
 from fsdeploy.verify.suite import run_checks
@@ -74,8 +75,9 @@ class VerifyReport:
 def expectation_for(record: HostRecord | None, release: str, expect: str = "") -> Expectation:
     """What a host should look like, from its last record and the release of that rollout.
 
-    A promoted host runs the rollout's release, every other the kernel it had before. `expect`
-    overrides the release; without a record and without it nothing of the kind is expected.
+    A promoted host runs the rollout's release, and so does one that was only verified, every other
+    the kernel it had before. `expect` overrides the release; without a record and without it
+    nothing of the kind is expected.
     """
     facts = record.facts if record else {}
     previous = str(facts.get("previous", ""))
@@ -83,6 +85,9 @@ def expectation_for(record: HostRecord | None, release: str, expect: str = "") -
         wanted = expect or release
     else:
         wanted = expect or previous
+    if record and record.state is State.VERIFIED and not expect:
+        # A rollout stopped before the promotion: the new kernel runs, the next boot leads back.
+        return Expectation(release, previous, previous, is_patched(release))
     # The other kernel of the last rollout must stay bootable, unless the rollout took it away.
     other = previous if wanted == release else ""
     if record and record.state is not State.PROMOTED and facts.get("back_from"):

@@ -87,6 +87,9 @@ boot:
     once_release:
       description: The kernel that starts once; empty when none is armed.
       type: str
+    tried_release:
+      description: The kernel that was armed last and not taken back since, booted or not.
+      type: str
     traps:
       description: What would go wrong, each with message and remedy.
       type: list
@@ -861,7 +864,7 @@ def gather(files):
     loader, found = find_loader(files)
     if loader is None:
         return None, {"kind": UNKNOWN, "config": "", "entries": [], "default_release": "",
-                      "once_release": "", "traps": found}
+                      "once_release": "", "tried_release": "", "traps": found}
     found = found + loader.traps() + file_system_traps(files, loader.kind)
     return loader, {
         "kind": loader.kind,
@@ -869,6 +872,7 @@ def gather(files):
         "entries": loader.entries,
         "default_release": release_at(loader, loader.default_index()),
         "once_release": release_at(loader, loader.once_index()),
+        "tried_release": tried_release(files),
         "traps": found,
     }
 
@@ -888,6 +892,15 @@ def read_record(files):
         return json.loads(text)
     except ValueError:
         raise Refused("%s is damaged" % RECORD, "look at the boot loader's files and remove it")
+
+
+def tried_release(files):
+    """The release of the record; empty when there is none or it cannot be read."""
+    try:
+        record = read_record(files)
+    except Refused:
+        return ""
+    return record["release"] if record else ""
 
 
 def require_files(files, entry):

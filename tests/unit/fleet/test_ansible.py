@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
+import tempfile
+import time
 from pathlib import Path
 
 import pytest
 
+from fsdeploy import paths
 from fsdeploy.errors import FsdeployError
+from fsdeploy.fleet import journal
 from fsdeploy.fleet.ansible import Events, message_of, playbook_argv, run_playbook
 from fsdeploy.fleet.inventory import parse_inventory
+from fsdeploy.fleet.journal import Journal
 from fsdeploy.fleet.transport import Ssh
 
 
@@ -95,3 +103,51 @@ def test_ansible_itself_runs_our_playbook(tmp_path: Path) -> None:
         assert "trial_boot_release" in results["a"].message
         with pytest.raises(FsdeployError, match="could not run"):
             run_playbook("nothing", ssh, ["a"], log=tmp_path / "log")
+
+
+SLOW_PLAYBOOK = """
+- name: Take long
+  hosts: all
+  gather_facts: false
+  tasks:
+    - name: Take long
+      ansible.builtin.raw: "echo >{folder}/begun; while ! [ -e {folder}/go ]; do sleep 0.1; done"
+"""
+
+
+def test_what_a_killed_rollout_left_at_work_holds_the_fleet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ansible's worker goes on with its task; nobody asks hosts where they stand before its end."""
+    folder = tmp_path / "playbooks"
+    shutil.copytree(paths.data_root() / "playbooks", folder)
+    (folder / "slow.yml").write_text(SLOW_PLAYBOOK.format(folder=tmp_path))
+    monkeypatch.setattr(paths, "data_root", lambda: tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(journal, "_LEFTOVER_SECONDS", 0.5)
+    path = tmp_path / "inventory.yml"
+    path.write_text("fleet: {hosts: {a: {ansible_connection: local}}}")
+    inventory = parse_inventory(path.read_text(), path)
+    child = os.fork()
+    if child == 0:
+        try:
+            with Journal(tmp_path / "j") as book, book.lock() as held, Ssh(inventory) as ssh:
+                run_playbook("slow", ssh, ["a"], log=tmp_path / "log", keep_open=[held])
+        finally:
+            os._exit(1)
+    try:
+        deadline = time.monotonic() + 300
+        while not (tmp_path / "begun").exists():
+            assert time.monotonic() < deadline, (tmp_path / "log").read_text()
+            time.sleep(0.05)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        with Journal(tmp_path / "j") as book:
+            with pytest.raises(FsdeployError, match="still at work"), book.lock():
+                pass
+            (tmp_path / "go").touch()
+            monkeypatch.setattr(journal, "_LEFTOVER_SECONDS", 300)
+            with book.lock():
+                pass
+    finally:
+        (tmp_path / "go").touch()

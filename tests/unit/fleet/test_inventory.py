@@ -59,6 +59,19 @@ def test_limit_takes_names_and_patterns() -> None:
     assert inventory.limited([]).names == inventory.names
 
 
+@pytest.mark.parametrize(
+    ("limit", "left"),
+    [(["!web2"], ["web1", "db1"]), (["web*", "!web1"], ["web2"]), (["!web*,web1"], [])],
+)
+def test_hosts_are_left_out(limit: list[str], left: list[str]) -> None:
+    inventory = parse("fleet: {hosts: {web1: , web2: , db1: }}")
+    if left:
+        assert list(inventory.limited(limit).names) == left
+    else:
+        with pytest.raises(FsdeployError, match="leaves no host"):
+            inventory.limited(limit)
+
+
 def test_an_unknown_host_gets_the_nearest() -> None:
     inventory = parse("fleet: {hosts: {web1: , db1: }}")
     with pytest.raises(FsdeployError) as caught:

@@ -8,8 +8,10 @@ import pytest
 
 from fsdeploy.errors import ExitCode, FsdeployError
 from fsdeploy.fleet.bootloader import BootState, Entry, Kind
-from fsdeploy.fleet.journal import Journal, State
+from fsdeploy.fleet.journal import Journal
+from fsdeploy.fleet.plan import Candidate, RolloutPlan, plan_rollout
 from fsdeploy.fleet.rollback import choose_release
+from fsdeploy.fleet.states import State
 from fsdeploy.fleet.status import fleet_status
 from fsdeploy.fleet.verify import expectation_for
 from fsdeploy.verify.report import Expectation
@@ -54,8 +56,12 @@ def journal(tmp_path: Path) -> Journal:
     return Journal(tmp_path / "journal.sqlite3")
 
 
+def plan(release: str) -> RolloutPlan:
+    return plan_rollout(release, [Candidate("a", "metal")])
+
+
 def through(journal: Journal, *states: State, **facts: str) -> None:
-    number = journal.begin(inventory="i", release=NEW, hosts=["a"], request={})
+    number = journal.begin(plan(NEW), inventory="i", request={})
     for state in states:
         journal.move(number, "a", state, facts=facts)
 
@@ -80,6 +86,11 @@ def test_what_is_expected_of_a_host_that_came_back(journal: Journal) -> None:
     assert expectation_for(journal.latest_of("a"), NEW) == Expectation(OLD, OLD, "", False)
 
 
+def test_what_is_expected_of_a_host_that_was_not_promoted(journal: Journal) -> None:
+    through(journal, *PROMOTED[:-1], previous=OLD)
+    assert expectation_for(journal.latest_of("a"), NEW) == Expectation(NEW, OLD, OLD, True)
+
+
 def test_what_is_expected_of_an_unknown_host() -> None:
     assert expectation_for(None, "") == Expectation()
     assert expectation_for(None, "", NEW) == Expectation(NEW, NEW, "", True)
@@ -102,7 +113,7 @@ def test_status_of_the_journal(journal: Journal, tmp_path: Path) -> None:
 
 def test_status_tells_what_happened_last(journal: Journal) -> None:
     through(journal, *PROMOTED, previous=OLD)
-    second = journal.begin(inventory="i", release="9", hosts=["a"], request={})
+    second = journal.begin(plan("9"), inventory="i", request={})
     journal.move(second, "a", State.REFUSED, "no space")
     assert [host.state for host in fleet_status(journal=journal).hosts] == ["refused"]
     journal.move(1, "a", State.ROLLED_BACK, "by hand")

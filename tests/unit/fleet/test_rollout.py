@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import pytest
 
-from fsdeploy.errors import ExitCode
+from fsdeploy.errors import ExitCode, FsdeployError
+from fsdeploy.fleet import boot
+from fsdeploy.fleet import rollout as module
 from fsdeploy.fleet.driver import Driver
-from fsdeploy.fleet.journal import Journal, State
-from fsdeploy.fleet.plan import plan_rollout
+from fsdeploy.fleet.journal import Journal
+from fsdeploy.fleet.plan import Candidate, Policy, plan_rollout
 from fsdeploy.fleet.preflight import Snapshot
-from fsdeploy.fleet.rollout import RolloutReport, Walk
-from tests.unit.fleet.fakes import NEW, OLD, CutOff, FakeDriver, FakeHost, package
+from fsdeploy.fleet.rollout import ResumeRequest, RolloutReport, RolloutRequest, Walk
+from fsdeploy.fleet.states import State
+from tests.unit.fleet.fakes import NEW, OLD, FakeDriver, FakeHost, package
 
 
 class Rollout:
@@ -23,30 +28,33 @@ class Rollout:
     def __init__(self, folder: Path) -> None:
         self.journal = Journal(folder / "journal.sqlite3")
         self.package = package(folder / "kernel.rpm")
-        self.now = 0.0
+        self.now = time.time()
         self.number = 0
+        self.policy = Policy(shares=(), soak=0)
+        self.while_waiting: Callable[[float], None] = lambda _: None
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
+        self.while_waiting(seconds)
 
-    def walk(self, driver: Driver) -> Walk:
-        return Walk(
-            driver,
+    def run(self, driver: FakeDriver) -> RolloutReport:
+        hosts = [Candidate(host.name, host.hardware) for host in driver.hosts.values()]
+        plan = plan_rollout(NEW, hosts, self.policy)
+        if not self.number:
+            self.number = self.journal.begin(plan, inventory="i", request={})
+        walk = Walk(
+            cast(Driver, driver),
             self.journal,
             self.number,
             self.package,
             trial_timeout=60,
             clock=lambda: self.now,
+            now=lambda: self.now,
             sleep=self.sleep,
         )
-
-    def run(self, driver: FakeDriver, cut: CutOff | None = None) -> RolloutReport:
-        names = list(driver.hosts)
-        if not self.number:
-            self.number = self.journal.begin(inventory="i", release=NEW, hosts=names, request={})
-        walk = self.walk(cast(Driver, cut or driver))
-        walk.run(plan_rollout(NEW, names))
-        return RolloutReport(NEW, walk.outcomes(names), 0)
+        walk.find_again()
+        stopped = walk.run()
+        return RolloutReport(plan, walk.outcomes(stopped), 0, stopped=stopped)
 
 
 @pytest.fixture
@@ -97,7 +105,7 @@ def test_a_panic_comes_back_and_is_told(rollout: Rollout) -> None:
     assert first.kernel == OLD
     assert driver.hosts["a"].installed == {OLD}
     assert second.state is State.PLANNED
-    assert "a did not get through" in second.reason
+    assert second.reason.startswith("not begun: 1 host failed, the budget is 0: a (rolled-back")
     assert report.exit_code is ExitCode.CHECK_FAILED
 
 
@@ -125,10 +133,8 @@ def test_a_lost_host_that_answers_again_is_taken_up(
     host = driver.hosts["a"]
     host.reached, host.running, host.deaf = True, runs, 0
     host.boots += 1
-    walk = rollout.walk(driver)
-    walk.find_again(["a"])
-    walk.run(plan_rollout(NEW, ["a"]))
-    assert walk.outcomes(["a"])[0].state is state
+    report = rollout.run(driver)
+    assert report.hosts[0].state is state
     assert (host.running, host.default, host.once) == (runs, runs, "")
 
 
@@ -175,36 +181,273 @@ def test_what_fails_leaves_the_host_as_it_was(
     assert (host.running, host.default, host.once, host.installed) == (OLD, OLD, "", {OLD})
 
 
-def make_good() -> FakeHost:
-    return FakeHost("a")
+# Waves
 
 
-def make_panicking() -> FakeHost:
-    return FakeHost("a", trial="panic")
+def states(report: RolloutReport) -> list[State]:
+    return [host.state for host in sorted(report.hosts, key=lambda host: host.host)]
 
 
-def make_unwell() -> FakeHost:
-    return FakeHost("a", failing_checks=lambda host: "oops" if host.running == NEW else "")
+def fleet(*names: str) -> list[FakeHost]:
+    return [FakeHost(name) for name in names]
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("make", [make_good, make_panicking, make_unwell])
-def test_cut_off_anywhere_a_resumed_rollout_ends_the_same(
-    tmp_path: Path, make: Callable[[], FakeHost], after: bool
+def test_each_step_of_a_wave_is_one_play(rollout: Rollout) -> None:
+    rollout.policy = Policy(shares=(40.0,), soak=0, at_once=2)
+    driver = FakeDriver(*fleet("a", "b", "c", "d", "e"), FakeHost("f", hardware="blade"))
+    assert rollout.run(driver).exit_code is ExitCode.OK
+    for step in ("look", "stage", "arm", "reboot", "promote"):
+        waves = [hosts for call, hosts in driver.calls if call == step]
+        assert waves == [("a", "f"), ("b",), ("c", "d"), ("e",)], step
+
+
+def test_a_wave_waits_for_the_soak_of_the_one_before(rollout: Rollout) -> None:
+    rollout.policy = Policy(shares=(33.0,), soak=900)
+    driver = FakeDriver(*fleet("a", "b", "c"))
+    began = rollout.now
+    rollout.run(driver)
+    first, second, last = rollout.journal.waves(1)
+    assert first.soaked
+    assert second.soaked
+    assert not last.soak
+    assert rollout.now - began >= 1800
+    # The checks of the canary run on trial, after its promotion and after its soak.
+    assert driver.hosts["a"].checked == 3
+    assert driver.hosts["c"].checked == 2
+
+
+def test_the_hosts_of_every_part_are_looked_at_after_the_soak(rollout: Rollout) -> None:
+    rollout.policy = Policy(shares=(60.0,), soak=900, at_once=2)
+    driver = FakeDriver(*fleet("a", "b", "c", "d", "e"))
+    rollout.run(driver)
+    assert len(rollout.journal.waves(1)) == 4
+    assert [host.checked for host in driver.hosts.values()] == [3, 3, 3, 3, 2]
+
+
+def test_a_host_that_boots_during_the_soak_is_a_failure(rollout: Rollout) -> None:
+    rollout.policy = Policy(shares=(), soak=900)
+    driver = FakeDriver(*fleet("a", "b"))
+
+    def crash(seconds: float) -> None:
+        if seconds > 30 and driver.hosts["a"].boots == 1:
+            driver.hosts["a"].boot()
+
+    rollout.while_waiting = crash
+    report = rollout.run(driver)
+    assert states(report) == [State.PROMOTED, State.PLANNED]
+    assert "booted again during the soak" in report.stopped
+    assert report.exit_code is ExitCode.CHECK_FAILED
+    # Somebody looked and allows for it.
+    rollout.journal.reopen(1, budget=1)
+    assert states(rollout.run(driver)) == [State.PROMOTED] * 2
+
+
+def test_a_host_that_dies_during_the_soak_is_lost_and_found(rollout: Rollout) -> None:
+    rollout.policy = Policy(shares=(), soak=900)
+    driver = FakeDriver(*fleet("a", "b"))
+
+    def die(seconds: float) -> None:
+        if seconds > 30:
+            driver.hosts["a"].reached = False
+
+    rollout.while_waiting = die
+    report = rollout.run(driver)
+    assert states(report) == [State.LOST, State.PLANNED]
+    assert "during the soak" in report.hosts[0].reason
+    assert "--power-command" in report.hosts[0].reason
+    assert report.exit_code is ExitCode.UNREACHABLE
+    rollout.while_waiting = lambda _: None
+    driver.hosts["a"].reached = True
+    driver.hosts["a"].boot()
+    driver.hosts["a"].deaf = 0
+    assert states(rollout.run(driver)) == [State.PROMOTED] * 2
+    assert driver.hosts["a"].done.count("promote") == 1
+
+
+def test_over_the_budget_what_is_armed_is_taken_back(rollout: Rollout) -> None:
+    driver = FakeDriver(*fleet("a"), FakeHost("b", arm_fails="no entry"), *fleet("c", "d"))
+    report = rollout.run(driver)
+    assert states(report) == [State.PROMOTED, State.ROLLED_BACK, State.STAGED, State.STAGED]
+    for name in "cd":
+        host = driver.hosts[name]
+        assert (host.running, host.once, host.boots) == (OLD, "", 0)
+    assert "1 host failed, the budget is 0: b (rolled-back: not armed: no entry)" in report.stopped
+    # With one more allowed the rest goes on from there.
+    rollout.journal.reopen(1, budget=1)
+    assert states(rollout.run(driver)) == [
+        State.PROMOTED,
+        State.ROLLED_BACK,
+        State.PROMOTED,
+        State.PROMOTED,
+    ]
+    assert driver.hosts["c"].done.count("install") == 1
+
+
+def test_the_budget_counts_over_all_waves(rollout: Rollout) -> None:
+    rollout.policy = Policy(shares=(20.0, 20.0, 20.0), soak=0, budget=1)
+    bad = [FakeHost(name, trial="panic") for name in "bc"]
+    driver = FakeDriver(*fleet("a"), *bad, *fleet("d", "e"))
+    report = rollout.run(driver)
+    assert states(report) == [
+        State.PROMOTED,
+        State.ROLLED_BACK,
+        State.ROLLED_BACK,
+        State.PLANNED,
+        State.PLANNED,
+    ]
+    assert "2 hosts failed, the budget is 1" in report.stopped
+
+
+@pytest.mark.parametrize("silent", [True, False], ids=["silent", "refused"])
+def test_a_class_does_not_get_past_its_canary(rollout: Rollout, silent: bool) -> None:
+    rollout.policy = Policy(shares=(), soak=0, budget=5)
+    bad = FakeHost("a") if silent else FakeHost("a", snapshot=Snapshot(machine="i686"))
+    driver = FakeDriver(bad, *fleet("b"))
+    if silent:
+        # It went away between the question for its class and the look.
+        bad.deaf = 1000
+    report = rollout.run(driver)
+    assert "a, the canary of metal, did not get through" in report.stopped
+    assert report.hosts[1].state is State.PLANNED
+    assert not driver.hosts["b"].done
+
+
+def test_a_silent_host_of_a_later_wave_stops_nothing(rollout: Rollout) -> None:
+    driver = FakeDriver(*fleet("a"), FakeHost("b", reached=False), *fleet("c"))
+    report = rollout.run(driver)
+    assert states(report) == [State.PROMOTED, State.PLANNED, State.PROMOTED]
+    assert not report.stopped
+    assert report.exit_code is ExitCode.UNREACHABLE
+    driver.hosts["b"].reached = True
+    assert rollout.run(driver).exit_code is ExitCode.OK
+
+
+def test_the_power_command_brings_a_lost_host_back(rollout: Rollout) -> None:
+    driver = FakeDriver(FakeHost("a", trial="dead"), power=True)
+    report = rollout.run(driver)
+    assert report.hosts[0].state is State.ROLLED_BACK
+    assert f"came back on {OLD} after its power was switched" in report.hosts[0].reason
+    assert driver.hosts["a"].installed == {OLD}
+
+
+def test_a_lost_host_that_is_found_is_not_left_half_way_by_a_used_up_budget(
+    rollout: Rollout,
 ) -> None:
-    whole = FakeDriver(make())
-    (tmp_path / "whole").mkdir()
-    wanted = Rollout(tmp_path / "whole").run(whole).hosts[0].state
-    for cut in range(len(whole.calls)):
-        folder = tmp_path / str(cut)
-        folder.mkdir()
-        rollout = Rollout(folder)
-        host = make()
-        with pytest.raises(KeyboardInterrupt):
-            rollout.run(FakeDriver(host), CutOff(FakeDriver(host), cut, after=after))
-        report = rollout.run(FakeDriver(host))
-        where = f"cut at {cut}: {whole.calls[cut]}"
-        assert report.hosts[0].state is wanted, where
-        assert host.once == "", where
-        assert host.boots <= whole.hosts["a"].boots + 1, where
-        assert host.default == host.running, where
+    rollout.policy = Policy(shares=(33.0,), soak=0, budget=1)
+    driver = FakeDriver(*fleet("a"), FakeHost("b", trial="panic"), FakeHost("c", trial="dead"))
+    report = rollout.run(driver)
+    assert len(rollout.journal.waves(1)) == 3
+    assert states(report) == [State.PROMOTED, State.ROLLED_BACK, State.LOST]
+    host = driver.hosts["c"]
+    host.reached = True
+    host.boot()
+    host.deaf = 0
+    assert host.running == OLD
+    # The failure of the wave before is one too many now.
+    rollout.journal.reopen(1, budget=0)
+    assert states(rollout.run(driver))[2] is State.ROLLED_BACK
+    assert host.installed == {OLD}
+
+
+def test_a_lost_host_that_somebody_booted_into_the_old_kernel_keeps_it(rollout: Rollout) -> None:
+    """Lost after its promotion: the new kernel is still the default."""
+    rollout.policy = Policy(shares=(), soak=900)
+    driver = FakeDriver(*fleet("a", "b"))
+    host = driver.hosts["a"]
+
+    def die(seconds: float) -> None:
+        host.reached = host.reached and seconds <= 30
+
+    rollout.while_waiting = die
+    rollout.run(driver)
+    rollout.while_waiting = lambda _: None
+    host.reached, host.once = True, OLD
+    host.boot()
+    host.deaf = 0
+    assert states(rollout.run(driver))[0] is State.ROLLED_BACK
+    assert (host.running, host.default) == (OLD, OLD)
+
+
+# Where a rollout begins and goes on
+
+
+@pytest.fixture
+def fleet_of_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RolloutRequest:
+    """A request for two hosts that play along."""
+    kernel = package(tmp_path / "kernel.rpm")
+    driver = FakeDriver(*fleet("a", "b"))
+    monkeypatch.setattr(module, "read_package", lambda _path: kernel)
+    monkeypatch.setattr(module, "_driver", lambda *_arguments: driver)
+    monkeypatch.setattr(boot, "_POLL_SECONDS", 0.0)
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text("fleet: {hosts: {a: , b: }}")
+    return RolloutRequest(inventory, kernel.path, policy=Policy(soak=0))
+
+
+def test_a_dry_run_shows_the_waves_and_does_nothing(
+    fleet_of_two: RolloutRequest, tmp_path: Path
+) -> None:
+    with Journal(tmp_path / "j") as journal:
+        report = module.rollout(replace(fleet_of_two, dry_run=True), journal=journal)
+        assert journal.latest() is None
+    told = report.as_dict()
+    assert [(wave["name"], wave["hosts"]) for wave in told["waves"]] == [
+        ("canaries", ["a"]),
+        ("5 %", ["b"]),
+    ]
+    assert told["waves"][0]["classes"] == ["metal"]
+    assert report.exit_code is ExitCode.OK
+    assert [host.wave for host in report.hosts] == [1, 2]
+
+
+def test_a_new_rollout_does_not_begin_on_hosts_left_half_way(
+    fleet_of_two: RolloutRequest, tmp_path: Path
+) -> None:
+    with Journal(tmp_path / "j") as journal:
+        plan = plan_rollout("other", [Candidate("b", "metal")])
+        journal.begin(plan, inventory="i", request={})
+        for state in (State.PREFLIGHT, State.STAGED, State.ARMED):
+            journal.move(1, "b", state)
+        with pytest.raises(FsdeployError, match="rollout 1 left b half way") as problem:
+            module.rollout(fleet_of_two, journal=journal)
+        assert "fsdeploy rollback --level kernel" in problem.value.hint
+        journal.move(1, "b", State.ROLLED_BACK)
+        assert module.rollout(fleet_of_two, journal=journal).exit_code is ExitCode.OK
+
+
+def test_a_resume_brings_the_package_that_was_begun(
+    fleet_of_two: RolloutRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Journal(tmp_path / "j") as journal:
+        with pytest.raises(FsdeployError, match="no rollout to resume"):
+            module.resume(ResumeRequest(), journal=journal)
+        hosts = [Candidate("a", "metal"), Candidate("b", "metal")]
+        plan = plan_rollout(NEW, hosts, fleet_of_two.policy)
+        asked = {**fleet_of_two.as_dict(), "sha256": "1" * 64}
+        journal.begin(plan, inventory=str(fleet_of_two.inventory), request=asked)
+        with pytest.raises(FsdeployError, match="another file than the one"):
+            module.resume(ResumeRequest(), journal=journal)
+        kernel = replace(package(tmp_path / "kernel.rpm"), sha256="1" * 64, release="other")
+        monkeypatch.setattr(module, "read_package", lambda _path: kernel)
+        with pytest.raises(FsdeployError, match="the rollout to resume brings"):
+            module.resume(ResumeRequest(), journal=journal)
+        monkeypatch.setattr(module, "read_package", lambda _path: replace(kernel, release=NEW))
+        assert module.resume(ResumeRequest(), journal=journal).exit_code is ExitCode.OK
+        with pytest.raises(FsdeployError, match="no rollout to resume"):
+            module.resume(ResumeRequest(), journal=journal)
+
+
+def test_a_host_may_leave_the_inventory_once_it_is_done(
+    fleet_of_two: RolloutRequest, tmp_path: Path
+) -> None:
+    with Journal(tmp_path / "j") as journal:
+        hosts = [Candidate("gone", "metal"), Candidate("a", "metal")]
+        plan = plan_rollout(NEW, hosts, fleet_of_two.policy)
+        inventory = str(fleet_of_two.inventory)
+        journal.begin(plan, inventory=inventory, request=fleet_of_two.as_dict())
+        with pytest.raises(FsdeployError, match="has no host 'gone'"):
+            module.resume(ResumeRequest(), journal=journal)
+        journal.move(1, "gone", State.PREFLIGHT)
+        journal.move(1, "gone", State.PROMOTED)
+        journal.mark_wave(1, 1, "soaked", time.time())
+        assert module.resume(ResumeRequest(), journal=journal).exit_code is ExitCode.OK

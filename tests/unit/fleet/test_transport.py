@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fsdeploy.fleet.inventory import Inventory, parse_inventory
-from fsdeploy.fleet.transport import Pulse, Ssh, parse_pulse, reason_of, ssh_config_text
+import pytest
+
+from fsdeploy import run
+from fsdeploy.fleet.inventory import Host, Inventory, parse_inventory
+from fsdeploy.fleet.transport import Answered, Pulse, Ssh, parse_pulse, reason_of, ssh_config_text
 
 ID = "0fbf2e91-0e1b-4b6a-9d04-3b0e6b0c9a4e"
 
@@ -39,6 +42,34 @@ def test_the_inventory_becomes_ssh_keywords() -> None:
     assert "HostKeyAlgorithms +ssh-rsa" in text
     assert "PubkeyAcceptedAlgorithms +ssh-rsa" in text
     assert text.index("Host a") < text.index("Host *")
+
+
+@pytest.mark.parametrize(("boot_id", "told"), [("this", True), ("another", False)])
+def test_only_the_boot_that_is_named_is_ended(
+    boot_id: str, told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[str] = []
+
+    def execute(_ssh: Ssh, _host: Host, command: str, **_: object) -> Answered:
+        commands.append(command)
+        return Answered(True, 0, "")
+
+    monkeypatch.setattr(Ssh, "execute", execute)
+    with Ssh(inventory()) as ssh:
+        assert ssh.reboot(ssh.inventory.host("a"), boot_id).ok
+    (command,) = commands
+    # The same shell words, with a boot id of ours and without the end of this machine.
+    (tmp_path / "boot_id").write_text("this\n")
+    for real, ours in (
+        ("/proc/sys/kernel/random/boot_id", f"{tmp_path}/boot_id"),
+        ("sleep 1; PATH=/sbin:/usr/sbin:$PATH reboot", f"echo >{tmp_path}/told"),
+        (" 2>&1 &", ""),
+    ):
+        assert real in command
+        command = command.replace(real, ours)
+    assert "reboot" not in command
+    run.run(["sh", "-c", command])
+    assert (tmp_path / "told").exists() == told
 
 
 def test_a_host_that_is_not_there_is_not_reached() -> None:

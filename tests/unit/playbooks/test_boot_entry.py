@@ -94,6 +94,21 @@ def test_armed_starts_once_and_keeps_the_default(
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_what_was_armed_is_known_until_it_is_taken_back(
+    host: FakeHost, boot_entry: BootEntry, kind: str
+) -> None:
+    make(host, kind)
+    assert boot_entry()["boot"]["tried_release"] == ""
+    boot_entry("armed", release=NEW, arguments=[])
+    assert boot_entry()["boot"]["tried_release"] == NEW
+    boot_entry("disarmed")
+    assert boot_entry()["boot"]["tried_release"] == ""
+    boot_entry("armed", release=NEW, arguments=[])
+    boot_entry("default", release=NEW)
+    assert boot_entry()["boot"]["tried_release"] == ""
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_armed_twice_changes_nothing(host: FakeHost, boot_entry: BootEntry, kind: str) -> None:
     make(host, kind)
     boot_entry("armed", release=NEW, arguments=["panic=10"])
