@@ -35,6 +35,7 @@ class Level(StrEnum):
     """What is taken back."""
 
     KERNEL = "kernel"
+    TUNING = "tuning"
 
 
 @dataclass(frozen=True)

@@ -246,9 +246,8 @@ def queue_interrupts(
     if driver == "tg3" and len(queues) > 1:
         # Its first interrupt has the link and what was sent, the others what is received.
         queues = [
-            (Role.RX if number else Role.TX, number, name, line) if role is Role.BOTH else entry
-            for entry in queues
-            for role, number, name, line in (entry,)
+            (role if role is not Role.BOTH else Role.RX if number else Role.TX, number, name, line)
+            for role, number, name, line in queues
         ]
     if not queues:
         return tuple(QueueInterrupt(name, line, Role.BOTH, 0) for name, line in whole[:1])
@@ -274,8 +273,7 @@ def parse_listeners(text: str) -> tuple[Listener, ...]:
             address[-2:] == "7F"
             if len(address) == 8
             else address == "0" * 24 + "01000000"
-            or address.startswith("0" * 16 + "FFFF0000")
-            and address[-2:] == "7F"
+            or (address.startswith("0" * 16 + "FFFF0000") and address[-2:] == "7F")
         )
         found.append(Listener(int(port, 16), loopback))
     return tuple(found)
