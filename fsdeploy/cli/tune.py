@@ -56,6 +56,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="the report as JSON")
 
 
+def _word(report: tuning.TuneReport, outcome: Outcome) -> str:
+    return "to be changed" if report.prospect and outcome is Outcome.CHANGED else str(outcome)
+
+
 def _show(report: tuning.TuneReport, title: str, *, only_differences: bool = False) -> None:
     """A table a host with a line a setting, then a table with a line a host."""
     for host in report.hosts:
@@ -74,7 +78,7 @@ def _show(report: tuning.TuneReport, title: str, *, only_differences: bool = Fal
                         result.setting.target,
                         result.before,
                         result.setting.value,
-                        str(result.outcome),
+                        _word(report, result.outcome),
                         result.reason or result.setting.why,
                     )
                     for result in results
@@ -101,7 +105,9 @@ def _summary(report: tuning.TuneReport, title: str) -> None:
     for host in report.hosts:
         state = "ok" if host.ok else ("failed" if host.reached else "unreachable")
         counts = ", ".join(
-            f"{host.count(outcome)} {outcome}" for outcome in Outcome if host.count(outcome)
+            f"{host.count(outcome)} {_word(report, outcome)}"
+            for outcome in Outcome
+            if host.count(outcome)
         )
         rows.append((host.host, state, host.reason or counts or "nothing to do"))
     ui.table(title, ("host", "state", "settings"), rows)
@@ -170,7 +176,7 @@ def main(args: argparse.Namespace) -> int:
             raise FsdeployError(f"{args.snapshot} is not a text file") from None
         snapshot = load_snapshot(text, str(args.snapshot))
         outcome = tuning.show_snapshot(snapshot, args.snapshot.stem, choice)
-        return _end(args, tuning.TuneReport((outcome,), 0.0), "plan")
+        return _end(args, tuning.TuneReport((outcome,), 0.0, prospect=True), "plan")
     request = tuning.TuneRequest(args.inventory, choice, tuple(args.limit), args.dry_run)
     if args.apply:
         return _end(args, tuning.apply(request), "dry run" if args.dry_run else "tuned")

@@ -57,12 +57,13 @@ class TuneOutcome:
 
 @dataclass(frozen=True)
 class TuneReport:
-    """One outcome a host; `commands` do the same by hand."""
+    """One outcome a host; `commands` do the same by hand. `prospect`: nothing was changed."""
 
     hosts: tuple[TuneOutcome, ...]
     seconds: float
     log: Path | None = None
     commands: tuple[str, ...] = ()
+    prospect: bool = False
 
     @property
     def exit_code(self) -> ExitCode:
@@ -275,7 +276,9 @@ def show(request: TuneRequest) -> TuneReport:
     for host, (snapshot, plan) in plans.items():
         results = compare_plan(snapshot, plan, applied_results(host))
         ended[host] = TuneOutcome(host, True, results=results, notes=plan.notes)
-    return TuneReport(tuple(ended[host] for host in found), time.monotonic() - began, log)
+    return TuneReport(
+        tuple(ended[host] for host in found), time.monotonic() - began, log, prospect=True
+    )
 
 
 # Changing
@@ -327,6 +330,7 @@ def apply(request: TuneRequest, *, journal: Journal | None = None) -> TuneReport
         time.monotonic() - began,
         log,
         commands if request.dry_run else (),
+        request.dry_run,
     )
 
 
@@ -371,4 +375,5 @@ def restore(request: TuneRequest, *, journal: Journal | None = None) -> TuneRepo
         time.monotonic() - began,
         log,
         commands if request.dry_run else (),
+        request.dry_run,
     )

@@ -35,10 +35,38 @@ _PLAN = "/var/lib/fsdeploy/tuning/plan.json"
 # Files of others with lines of ours in them, as the host's side has them.
 _SHARED = ("/etc/sysconfig/irqbalance", "/etc/default/irqbalance", "/sbin/ifup-local")
 _BLOCK = re.compile(
-    rb"(?P<newline>\n)?# fsdeploy tuning: begin[^\n]*\n(?P<bare># \(the line before had no end\)\n)?"
-    rb".*?# fsdeploy tuning: end\n",
+    rb"(?P<newline>\n)?# fsdeploy tuning: begin[^\n]*\n"
+    rb"(?P<bare># \(the line before had no end\)\n)?.*?# fsdeploy tuning: end\n",
     re.DOTALL,
 )
+
+_SCRIPT_HEAD = """\
+PATH=/sbin:/usr/sbin:/bin:/usr/bin
+bad=0
+# A target that is not there now has nothing to be put back.
+value() {
+	[ -e "$1" ] || return 0
+	printf '%s\\n' "$2" >"$1" 2>/dev/null && return 0
+	echo "$1 could not be put back to $2"
+	bad=1
+}
+# Code 80 says that nothing had to be changed.
+cards() {
+	ethtool -C "$@" >/dev/null 2>&1
+	case $? in
+	0 | 80) ;;
+	*)
+		echo "the coalescing of $1 could not be put back"
+		bad=1
+		;;
+	esac
+}
+content() {
+	f=$(readlink -f "$1" || echo "$1")
+	echo "$3" | base64 -d >"$f.new" && chmod "$2" "$f.new" && mv -f "$f.new" "$f" && return 0
+	echo "$1 could not be put back"
+	bad=1
+}"""
 
 
 def without_block(data: bytes) -> bytes:
@@ -78,15 +106,7 @@ def restore_script(
     `interrupts` is the host's /proc/interrupts, `shared` the present contents of files of others.
     """
     numbers = {name: line.number for line in parse_interrupts(interrupts) for name in line.names}
-    lines = [
-        "PATH=/sbin:/usr/sbin:/bin:/usr/bin; bad=0",
-        # A target that is not there now has nothing to be put back.
-        'value() { [ -e "$1" ] || return 0; printf "%s\\n" "$2" >"$1" 2>/dev/null && return 0;'
-        ' echo "$1 could not be put back to $2"; bad=1; }',
-        # One that was refused from the start (code 80: nothing to change) is as it was.
-        'cards() { ethtool -C "$@" >/dev/null 2>&1; case $? in 0 | 80) ;;'
-        ' *) echo "the coalescing of $1 could not be put back"; bad=1 ;; esac; }',
-    ]
+    lines = [_SCRIPT_HEAD]
     for setting in settings_before(record):
         kind, target, value = Kind(setting["kind"]), setting["target"], setting["value"]
         if kind is Kind.COALESCE:
@@ -131,12 +151,8 @@ def _file_lines(path: str, before: Mapping[str, Any], now: bytes | None) -> list
         wanted = without_block(now)
     if wanted is None:
         return [f"rm -f {word}"]
-    text = base64.b64encode(wanted).decode("ascii")
-    mode = f"chmod {before['mode']:o}" if "mode" in before else f"chmod --reference={word}"
-    return [
-        f"f=$(readlink -f {word} || echo {word}); echo {text} | base64 -d >$f.new"
-        f" && {mode} $f.new && mv -f $f.new $f || bad=1"
-    ]
+    mode = f"{before['mode']:o}" if "mode" in before else f"--reference={path}"
+    return [f"content {shlex.join([path, mode, base64.b64encode(wanted).decode('ascii')])}"]
 
 
 def read_record(ssh: Ssh, host: Host) -> dict[str, Any] | None:

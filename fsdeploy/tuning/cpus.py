@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable
 
 _GROUP = 32
@@ -32,7 +33,7 @@ def parse_mask(text: str) -> frozenset[int]:
     """The CPUs of a mask; ValueError when it is not one."""
     number = 0
     for group in text.strip().split(","):
-        if not 0 < len(group) <= _GROUP // 4:
+        if not re.fullmatch("[0-9a-fA-F]{1,8}", group):
             raise ValueError(f"{text.strip()!r} is not a CPU mask")
         number = number << _GROUP | int(group, 16)
     return frozenset(cpu for cpu in range(number.bit_length()) if number >> cpu & 1)

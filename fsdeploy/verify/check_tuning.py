@@ -17,6 +17,7 @@ from fsdeploy.verify.report import Expectation
 
 _MARK = "== fsdeploy == "
 _SWITCHES = {"off": 0, "on": 1}
+_NUMBER = re.compile(r"^([a-z-]+):\s+(\d+)\s*$", re.MULTILINE)
 
 
 def _expected(expected: Expectation, *kinds: Kind, part: str = "") -> list[Setting]:
@@ -105,10 +106,8 @@ def check_tuned_coalescing(machine: Any, expected: Expectation) -> None:
 
 def _coalescing(text: str) -> dict[str, int]:
     """What `ethtool -c` prints: `rx-usecs: 333`, and `Adaptive RX: off  TX: off`."""
-    found = {
-        match[1]: int(match[2]) for match in re.finditer(r"^([a-z-]+):\s+(\d+)\s*$", text, re.M)
-    }
-    adaptive = re.search(r"^Adaptive RX:\s+(\w+)\s+TX:\s+(\w+)", text, re.M)
+    found = {match[1]: int(match[2]) for match in _NUMBER.finditer(text)}
+    adaptive = re.search(r"^Adaptive RX:\s+(\w+)\s+TX:\s+(\w+)", text, re.MULTILINE)
     if adaptive:
         # A card without it says n/a, which is as good as off.
         found["adaptive-rx"] = _SWITCHES.get(adaptive[1], 0)
@@ -117,7 +116,7 @@ def _coalescing(text: str) -> dict[str, int]:
 
 
 def check_tuned_irqbalance(machine: Any, expected: Expectation) -> None:
-    """irqbalance leaves the interrupts of the cards' queues alone."""
+    """The interrupts of the cards' queues are left alone by irqbalance."""
     (setting,) = _expected(expected, Kind.IRQBALANCE)
     answer = machine.run("tr '\\0' ' ' </proc/$(pidof irqbalance | cut -d' ' -f1)/cmdline")
     if answer.rc != 0:
