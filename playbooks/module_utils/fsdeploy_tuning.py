@@ -226,6 +226,7 @@ class Host:
         # A folder has no cards and no services, and those of this machine are not its.
         self.ethtool = ethtool or (NoCards() if self.root else Ethtool())
         self.run = run or ((lambda words: 127) if self.root else execute)
+        self._lines = ("", [])
 
     def path(self, name):
         return self.root + name
@@ -254,6 +255,13 @@ class Host:
             return None  # some files of /sys are there and cannot be read
         finally:
             handle.close()
+
+    def interrupts(self):
+        """The numbered lines of /proc/interrupts as they are now."""
+        text = self.read("/proc/interrupts") or ""
+        if text != self._lines[0]:
+            self._lines = (text, interrupt_names(text))
+        return self._lines[1]
 
     def set_value(self, name, text):
         """Write a file of /proc or /sys: one write(), and its error is the kernel's answer."""
@@ -428,7 +436,7 @@ def file_of(host, setting):
     path = setting["target"]
     if setting["kind"] == "interrupt":
         numbers = [
-            number for number, names in interrupt_names(host.read("/proc/interrupts") or "")
+            number for number, names in host.interrupts()
             if path in names]
         if not numbers:
             raise Absent("no interrupt has this name")
@@ -554,7 +562,7 @@ def ban_line(text, numbers):
 
 def ban_numbers(host, setting):
     wanted = setting["value"].split()
-    known = interrupt_names(host.read("/proc/interrupts") or "")
+    known = host.interrupts()
     return sorted(number for number, names in known if set(names) & set(wanted))
 
 
@@ -571,7 +579,7 @@ def bans_of(text):
 
 def names_of(host, setting, numbers):
     """Names of a setting that belong to one of the interrupts."""
-    known = interrupt_names(host.read("/proc/interrupts") or "")
+    known = host.interrupts()
     found = set(name for number, names in known if number in numbers for name in names)
     return " ".join(name for name in setting["value"].split() if name in found)
 
