@@ -60,7 +60,7 @@ class Shape:
 def kernel_mask(cpus: Sequence[int], width: int) -> str:
     """As the kernel prints it, by strings: the tests compare it with the code that shifts."""
     bits = "".join("1" if cpu in cpus else "0" for cpu in reversed(range(width)))
-    groups = []
+    groups: list[str] = []
     while bits:
         bits, group = bits[:-32], bits[-32:]
         groups.insert(0, format(int(group, 2), "x").zfill(-(-len(group) // 4)))
