@@ -46,7 +46,7 @@ bad=0
 # A target that is not there now has nothing to be put back.
 value() {
 	[ -e "$1" ] || return 0
-	printf '%s\\n' "$2" >"$1" 2>/dev/null && return 0
+	printf '%s\\n' "$2" 2>/dev/null >"$1" && return 0
 	echo "$1 could not be put back to $2"
 	bad=1
 }

@@ -86,7 +86,13 @@ class Machine:
                 self.path(link).symlink_to(driver)
         for path, text in made_of["files"].items():
             self.put(path, text)
-        for folder in ("/etc/init.d", "/etc/sysconfig/network-scripts", "/usr/sbin", "/sbin"):
+        for folder in (
+            "/etc/init.d",
+            "/etc/sysconfig/network-scripts",
+            "/usr/sbin",
+            "/sbin",
+            "/var/lib",
+        ):
             self.path(folder).mkdir(parents=True, exist_ok=True)
         for level in range(7):
             self.path(f"/etc/rc{level}.d").mkdir()
