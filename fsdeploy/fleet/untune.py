@@ -123,6 +123,7 @@ def restore_script(
             path = f"/proc/irq/{numbers[target]}/smp_affinity"
         lines.append(f"value {shlex.join([path, value])}")
     restart = False
+    lines.append("[ ! -d /run/systemd/system ] || systemctl stop fsdeploy-tuning")
     for path, before in sorted(record["files"].items()):
         lines += _file_lines(path, before, shared.get(path))
         restart = restart or (path in _SHARED and "irqbalance" in path)

@@ -895,6 +895,8 @@ def apply_settings(host, settings, check=False, keep=True):
         if changed and not check and is_systemd(host):
             host.run(["systemctl", "daemon-reload"])
             host.run(["udevadm", "control", "--reload"])
+            # It must count as started, or the rule for cards that appear does nothing.
+            host.run(["systemctl", "--no-block", "start", "fsdeploy-tuning"])
     if not check and dump(record) != known:
         write_record(host, record)
     changed = changed or any(result["outcome"] == CHANGED for result in results)
@@ -912,6 +914,8 @@ def restore(host, check=False):
         results.append(result)
     if check:
         return results, True
+    if is_systemd(host):
+        host.run(["systemctl", "stop", "fsdeploy-tuning"])
     for path in sorted(record["files"]):
         if path in IRQBALANCE_CONFIGS:
             put_back_irqbalance(host, path, record)

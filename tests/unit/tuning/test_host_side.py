@@ -320,6 +320,7 @@ def test_what_keeps_it_elsewhere(tmp_path: Path) -> None:
         assert os.access(machine.path(f"/etc/{hook}"), os.X_OK)
     assert not machine.path("/etc/init.d/fsdeploy-tuning").exists()
     assert ["systemctl", "daemon-reload"] in machine.commands
+    assert ["systemctl", "--no-block", "start", "fsdeploy-tuning"] in machine.commands
     host_side.restore(machine.host)
     assert machine.tree(without=NO_FILES) == before
 
