@@ -319,8 +319,10 @@ def find_irqbalance(host):
     programs = [path for path in IRQBALANCE_PROGRAMS if host.exists(path)]
     if not programs:
         return {"program": "", "config": "", "arguments": []}
+    # The file is optional: then it is where the distribution looks for it.
     there = [path for path in IRQBALANCE_CONFIGS if host.exists(path)]
-    config = there[0] if there else IRQBALANCE_CONFIGS[not host.is_folder("/etc/sysconfig")]
+    there += [path for path in IRQBALANCE_CONFIGS if host.is_folder(os.path.dirname(path))]
+    config = (there or list(IRQBALANCE_CONFIGS))[0]
     return {
         "program": programs[0], "config": config, "arguments": irqbalance_arguments(host) or [],
     }
@@ -378,8 +380,7 @@ def collect(host):
         take(base + "/flags", base + "/device/numa_node")
         if base + "/device/numa_node" not in files:
             # A virtio device has no node of its own; the PCI device it sits on has.
-            parent = os.path.dirname(device)[len(self_root(host)):]
-            text = host.read(parent + "/numa_node")
+            text = host.read(base + "/device/../numa_node")
             if text is not None:
                 files[base + "/device/numa_node"] = text
         for queue in host.names(base + "/queues"):
@@ -390,10 +391,6 @@ def collect(host):
         "format": FORMAT, "files": files, "links": links, "ethtool": ethtool,
         "irqbalance": find_irqbalance(host),
     }
-
-
-def self_root(host):
-    return os.path.realpath(host.root) if host.root else ""
 
 
 # One setting: read, compare, write

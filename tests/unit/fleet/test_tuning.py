@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fsdeploy import cli
+from fsdeploy import cli, paths
 from fsdeploy.errors import ExitCode, FsdeployError
 from fsdeploy.fleet import tuning
 from fsdeploy.fleet.ansible import HostResult
@@ -182,7 +182,7 @@ def test_not_while_a_rollout_runs(fleet: Fleet, inventory: Path) -> None:
 
 def test_a_damaged_memory(fleet: Fleet, inventory: Path) -> None:
     tuning.apply(request(inventory))
-    (path,) = (Path(tuning.paths.state_dir()) / "tuning" / "applied").glob("a.json")
+    (path,) = (paths.state_dir() / "tuning" / "applied").glob("a.json")
     path.write_text("{}")
     with pytest.raises(FsdeployError, match=r"a\.json is damaged"):
         tuning.expected_settings("a")

@@ -118,7 +118,8 @@ class Machine:
 
     def restart_irqbalance(self) -> None:
         """What its start script does: the file's arguments become the process's."""
-        text = self.get("/etc/sysconfig/irqbalance")
+        path = self.path("/etc/sysconfig/irqbalance")
+        text = path.read_text() if path.exists() else ""
         lines = [line for line in text.splitlines() if line.startswith("IRQBALANCE_ARGS=")]
         arguments = lines[-1].partition("=")[2].strip('"').split() if lines else []
         self.run_irqbalance(["irqbalance", *arguments])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsdeploy.tuning.cpus import list_text, mask_text, parse_list, parse_mask
@@ -34,6 +34,7 @@ def read_by_digits(text: str) -> set[int]:
     }
 
 
+@settings(deadline=None)
 @given(sets_of_cpus())
 def test_a_mask_is_what_the_kernel_prints(case: tuple[int, frozenset[int]]) -> None:
     width, cpus = case
@@ -42,12 +43,14 @@ def test_a_mask_is_what_the_kernel_prints(case: tuple[int, frozenset[int]]) -> N
     assert read_by_digits(text) == cpus
 
 
+@settings(deadline=None)
 @given(sets_of_cpus())
 def test_a_mask_comes_back(case: tuple[int, frozenset[int]]) -> None:
     width, cpus = case
     assert parse_mask(mask_text(cpus, width)) == cpus
 
 
+@settings(deadline=None)
 @given(sets_of_cpus(), st.integers(0, 300))
 def test_the_host_reads_it_the_same_way(case: tuple[int, frozenset[int]], more: int) -> None:
     width, cpus = case
@@ -83,6 +86,7 @@ def test_what_is_no_mask() -> None:
             parse_mask(text)
 
 
+@settings(deadline=None)
 @given(st.sets(st.integers(0, 70000)))
 def test_a_list_comes_back(numbers: set[int]) -> None:
     text = list_text(numbers)

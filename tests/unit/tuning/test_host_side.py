@@ -419,3 +419,22 @@ def test_values(tmp_path: Path) -> None:
         host_side.UNCHANGED,
         host_side.MISSING,
     ]
+
+
+def test_a_virtio_card_is_where_its_pci_device_is(tmp_path: Path) -> None:
+    machine = machine_of(tmp_path, "e1000-2")
+    where = "/sys/class/net/eth0/device/numa_node"
+    assert where not in host_side.collect(machine.host)["files"]
+    machine.put("/sys/devices/pci0000:00/numa_node", "1\n")
+    assert host_side.collect(machine.host)["files"][where] == "1\n"
+
+
+def test_an_irqbalance_without_a_configuration(tmp_path: Path) -> None:
+    machine = machine_of(tmp_path, "igb-8")
+    machine.path("/etc/sysconfig/irqbalance").unlink()
+    assert host_side.find_irqbalance(machine.host)["config"] == "/etc/sysconfig/irqbalance"
+    before = machine.tree(without=NO_FILES)
+    host_side.apply_settings(machine.host, plan_of("igb-8"))
+    assert "--banirq=65" in machine.get("/etc/sysconfig/irqbalance")
+    host_side.restore(machine.host)
+    assert machine.tree(without=NO_FILES) == before
