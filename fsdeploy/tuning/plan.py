@@ -136,7 +136,7 @@ def plan_tuning(snapshot: Snapshot, choice: Choice) -> Plan:
         queues = _receiving(interface)
         given[cpus] = given.get(cpus, 0) + queues
         settings += _interrupts(snapshot, interface, cpus_from)
-        settings += _xps(snapshot, interface, cpus_from, notes)
+        settings += _xps(snapshot, interface, cpus_from)
         settings += _rps(snapshot, interface, cpus_from, queues, notes)
         settings.append(
             Setting(
@@ -175,23 +175,17 @@ def _interrupts(snapshot: Snapshot, interface: Interface, cpus: Sequence[int]) -
     return found
 
 
-def _xps(
-    snapshot: Snapshot, interface: Interface, cpus: Sequence[int], notes: list[str]
-) -> list[Setting]:
+def _xps(snapshot: Snapshot, interface: Interface, cpus: Sequence[int]) -> list[Setting]:
     if len(interface.tx_queues) < max(2, len(cpus)):
-        return []
-    paths = [f"{queue}/xps_cpus" for queue in interface.tx_queues]
-    if not all(path in snapshot.files for path in paths):
-        notes.append(f"{interface.name}: its kernel or driver has no XPS")
         return []
     return [
         Setting(
             Kind.MASK,
-            path,
+            f"{queue}/xps_cpus",
             mask_text([cpus[number % len(cpus)]], snapshot.width),
             f"CPU {cpus[number % len(cpus)]} sends by queue {number}",
         )
-        for number, path in enumerate(paths)
+        for number, queue in enumerate(interface.tx_queues)
     ]
 
 
@@ -202,8 +196,6 @@ def _rps(
     queues: int,
     notes: list[str],
 ) -> list[Setting]:
-    paths = [f"{queue}/rps_cpus" for queue in interface.rx_queues]
-    paths = [path for path in paths if path in snapshot.files]
     steered = snapshot.has_receive_flow_deliver and not is_serving(snapshot)
     if queues >= len(cpus):
         chosen: Sequence[int] = ()
@@ -218,7 +210,8 @@ def _rps(
     else:
         chosen = cpus
         why = f"RPS: {queues} queue{'s' if queues > 1 else ''} for {len(cpus)} CPUs"
-    return [Setting(Kind.MASK, path, mask_text(chosen, snapshot.width), why) for path in paths]
+    mask = mask_text(chosen, snapshot.width)
+    return [Setting(Kind.MASK, f"{queue}/rps_cpus", mask, why) for queue in interface.rx_queues]
 
 
 def _rfs(snapshot: Snapshot) -> list[Setting]:

@@ -63,7 +63,11 @@ class QueueInterrupt:
 
 @dataclass(frozen=True)
 class Interface:
-    """A network card. `node` is None when its place is not known."""
+    """A network card. `node` is None when its place is not known.
+
+    Its queues are folders of /sys: those that receive with RPS, those that send with XPS. There are
+    none in a kernel without it.
+    """
 
     name: str
     driver: str
@@ -155,15 +159,16 @@ class Snapshot:
             driver,
             bool(flags and int(flags, 16) & _IFF_UP),
             int(node) if node and int(node) >= 0 else None,
-            self._queues(name, "rx"),
-            self._queues(name, "tx"),
+            self._queues(name, "rx", "rps_cpus"),
+            self._queues(name, "tx", "xps_cpus"),
             queue_interrupts(self.interrupts, name, self.links[f"{base}/device"], driver),
         )
 
-    def _queues(self, interface: str, direction: str) -> tuple[str, ...]:
-        pattern = re.compile(re.escape(f"{_NET}{interface}/queues/{direction}-") + r"(\d+)/")
-        numbers = {int(match[1]) for path in self.files if (match := pattern.match(path))}
-        return tuple(f"{_NET}{interface}/queues/{direction}-{number}" for number in sorted(numbers))
+    def _queues(self, interface: str, direction: str, attribute: str) -> tuple[str, ...]:
+        head = f"{_NET}{interface}/queues/{direction}-"
+        pattern = re.compile(rf"{re.escape(head)}(\d+)/{attribute}")
+        numbers = {int(match[1]) for path in self.files if (match := pattern.fullmatch(path))}
+        return tuple(f"{head}{number}" for number in sorted(numbers))
 
     @functools.cached_property
     def listeners(self) -> tuple[Listener, ...]:
