@@ -144,6 +144,29 @@ def test_a_single_queue() -> None:
     assert cpus_of(alone, Kind.MASK) == {"/sys/class/net/eth0/queues/rx-0/rps_cpus": []}
 
 
+def test_a_captured_host_with_virtio_cards() -> None:
+    made = plan("virtio-1-and-2")
+    assert cpus_of(made, Kind.INTERRUPT) == {
+        "virtio3-input.0": [0],
+        "virtio3-output.0": [0],
+        # The first card has CPU 0 already.
+        "virtio4-input.0": [1],
+        "virtio4-output.0": [1],
+        "virtio4-input.1": [0],
+        "virtio4-output.1": [0],
+    }
+    queues = "/sys/class/net/eth1/queues"
+    assert cpus_of(made, Kind.MASK, "xps") == {
+        f"{queues}/tx-0/xps_cpus": [1],
+        f"{queues}/tx-1/xps_cpus": [0],
+    }
+    assert cpus_of(made, Kind.MASK, "rps") == {
+        "/sys/class/net/eth0/queues/rx-0/rps_cpus": [0, 1],
+        f"{queues}/rx-0/rps_cpus": [],
+        f"{queues}/rx-1/rps_cpus": [],
+    }
+
+
 RPS = "/sys/class/net/eth4/queues/rx-0/rps_cpus"
 
 
