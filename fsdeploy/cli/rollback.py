@@ -7,7 +7,9 @@ import argparse
 
 from fsdeploy import ui
 from fsdeploy.cli.hosts import add_hosts, add_json, positive_span
+from fsdeploy.errors import FsdeployError
 from fsdeploy.fleet.rollback import Level, RollbackReport, RollbackRequest, rollback_kernel
+from fsdeploy.fleet.untune import rollback_tuning
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +19,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--level",
         choices=[str(level) for level in Level],
         required=True,
-        help="kernel: boot the kernel before and make it the default",
+        help="kernel: boot the kernel before and make it the default;"
+        " tuning: the values saved before the first change",
     )
     parser.add_argument(
         "--to", default="", metavar="RELEASE", help="the kernel to go back to (default: the last)"
@@ -51,16 +54,20 @@ def show(report: RollbackReport) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run it."""
-    report = rollback_kernel(
-        RollbackRequest(
-            inventory=args.inventory,
-            to=args.to,
-            limit=tuple(args.limit),
-            dry_run=args.dry_run,
-            boot_timeout=args.boot_timeout,
-            plain_ssh=args.plain_ssh,
-        )
+    request = RollbackRequest(
+        inventory=args.inventory,
+        to=args.to,
+        limit=tuple(args.limit),
+        dry_run=args.dry_run,
+        boot_timeout=args.boot_timeout,
+        plain_ssh=args.plain_ssh,
     )
+    if args.level == Level.TUNING:
+        if args.to:
+            raise FsdeployError("--to names a kernel, and --level tuning leaves kernels alone")
+        report = rollback_tuning(request)
+    else:
+        report = rollback_kernel(request)
     if args.json:
         ui.emit_json(report.as_dict())
     else:

@@ -36,6 +36,7 @@ class Level(StrEnum):
     """What is taken back."""
 
     KERNEL = "kernel"
+    TUNING = "tuning"
 
 
 @dataclass(frozen=True)

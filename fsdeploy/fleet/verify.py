@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from fsdeploy.fleet.journal import HostRecord, Journal
 from fsdeploy.fleet.package import is_patched
 from fsdeploy.fleet.states import State
 from fsdeploy.fleet.transport import session
+from fsdeploy.fleet.tuning import expected_settings
 from fsdeploy.verify.report import Expectation, HostReport
 from fsdeploy.verify.suite import run_checks
 
@@ -105,7 +107,9 @@ def verify_hosts(request: VerifyRequest, *, journal: Journal | None = None) -> V
         for name in inventory.names:
             record = book.latest_touched(name)
             release = book.rollout(record.rollout).release if record else ""
-            expected[name] = expectation_for(record, release, request.expect)
+            expected[name] = dataclasses.replace(
+                expectation_for(record, release, request.expect), tuning=expected_settings(name)
+            )
     finally:
         if journal is None:
             book.close()

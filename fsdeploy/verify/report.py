@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -22,13 +22,14 @@ class Expectation:
     """What a host should look like. An empty value is not checked.
 
     `default` is the release the boot loader starts when nobody intervenes, `previous` the one that
-    must stay bootable.
+    must stay bootable. `tuning` are settings with kind, target and value.
     """
 
     release: str = ""
     default: str = ""
     previous: str = ""
     patched: bool = False
+    tuning: tuple[Mapping[str, str], ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """For the file that the checks read."""

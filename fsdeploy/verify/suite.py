@@ -76,7 +76,7 @@ def run_checks(
                 f"--fsdeploy-ssh-config={ssh_config}",
                 f"--fsdeploy-results={results}",
                 "-q",
-                _FOLDER / "check_kernel.py",
+                *sorted(_FOLDER.glob("check_*.py")),
             ],
             env={"PYTHONPATH": str(_FOLDER.parent.parent), "PYTHONDONTWRITEBYTECODE": "1"},
             log=log,

@@ -61,6 +61,10 @@ def test_one_place_knows_ssh() -> None:
         ("lab", ["fsdeploy.bench", "fsdeploy.fleet", "fsdeploy.verify", "fsdeploy.cli"]),
         ("fleet", ["fsdeploy.bench", "fsdeploy.lab", "fsdeploy.cli"]),
         ("verify", ["fsdeploy.bench", "fsdeploy.lab", "fsdeploy.cli"]),
+        (
+            "tuning",
+            [f"fsdeploy.{room}" for room in ("bench", "cli", "fleet", "kernel", "lab", "verify")],
+        ),
     ],
 )
 def test_dependencies_point_downwards(room: str, must_not_know: list[str]) -> None:

@@ -150,13 +150,24 @@ def old_pythons() -> tuple[str, ...]:
 
 def run_module(name: str, python: str = sys.executable, /, **arguments: Any) -> Mapping[str, Any]:
     """Run a host module the way Ansible does and return its answer."""
-    module = paths.data_root() / "playbooks" / "library" / f"{name}.py"
+    playbooks = paths.data_root() / "playbooks"
+    module = playbooks / "library" / f"{name}.py"
     with tempfile.TemporaryDirectory() as folder:
-        # Only Ansible's part that old Pythons can read.
+        # Only Ansible's part that old Pythons can read, with our own utilities in their place.
         spec = importlib.util.find_spec("ansible")
         assert spec
         assert spec.origin
-        (Path(folder) / "ansible").symlink_to(Path(spec.origin).parent)
+        real = Path(spec.origin).parent
+        made = Path(folder) / "ansible"
+        (made / "module_utils").mkdir(parents=True)
+        for path in real.iterdir():
+            if path.name != "module_utils":
+                (made / path.name).symlink_to(path)
+        for path in (
+            *(real / "module_utils").iterdir(),
+            *(playbooks / "module_utils").glob("*.py"),
+        ):
+            (made / "module_utils" / path.name).symlink_to(path)
         answer = subprocess.run(
             [python, str(module)],
             input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}).encode(),

@@ -1,0 +1,133 @@
+"""Taking tuning back with a shell only, on a host in a folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from fsdeploy import run
+from fsdeploy.errors import FsdeployError
+from fsdeploy.fleet.inventory import Host
+from fsdeploy.fleet.transport import Answered, Ssh
+from fsdeploy.fleet.untune import (
+    parse_record,
+    read_record,
+    restore_plainly,
+    restore_script,
+    without_block,
+)
+from tests.unit.tuning.host_side import Machine, document, host_side, names
+from tests.unit.tuning.test_host_side import NO_FILES, plan_of
+
+HOST = Host("a")
+BEFORE = "/var/lib/fsdeploy/tuning/before.json"
+
+
+class LocalShell:
+    """Takes what would go over SSH; the paths of a host are the folder's."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        tools = machine.root.parent / "tools"
+        tools.mkdir()
+        self.log = machine.root.parent / "commands"
+        self.log.touch()
+        for name in ("ethtool", "pidof", "systemctl"):
+            (tools / name).write_text(f'#!/bin/sh\necho {name} "$@" >>{self.log}\n')
+            (tools / name).chmod(0o755)
+        self._path = f"PATH={tools}:"
+
+    def execute(self, _host: Host, command: str, *, input_text: str | None = None) -> Answered:
+        def here(text: str) -> str:
+            for folder in ("/proc/", "/sys/", "/etc/", "/var/lib/", "/usr/sbin/f", "/sbin/ifup"):
+                for before in (" ", "\n", "'", "="):
+                    text = text.replace(before + folder, f"{before}{self._machine.root}{folder}")
+            return text.replace("PATH=", self._path, 1)
+
+        ended = run.run(
+            ["sh", "-c", here(f" {command}")],
+            check=False,
+            input_text=here(input_text) if input_text else None,
+        )
+        return Answered(True, ended.returncode, ended.output)
+
+    def require(self, host: Host, command: str) -> str:
+        answer = self.execute(host, command)
+        assert answer.ok, answer
+        return answer.output
+
+
+def tuned(tmp_path: Path, name: str, *, systemd: bool = False) -> Machine:
+    machine = Machine(tmp_path / "root", document(name), systemd=systemd)
+    machine.on_command = machine.restart_irqbalance
+    return machine
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_shell_puts_back_what_the_module_applied(tmp_path: Path, name: str) -> None:
+    machine = tuned(tmp_path, name)
+    before = machine.tree(without=NO_FILES)
+    host_side.apply_settings(machine.host, plan_of(name))
+    assert machine.tree(without=NO_FILES) != before
+    shell = LocalShell(machine)
+    record = read_record(cast(Ssh, shell), HOST)
+    assert record
+    restore_plainly(cast(Ssh, shell), HOST, record)
+    assert machine.tree(without=NO_FILES) == before
+    assert read_record(cast(Ssh, shell), HOST) is None
+    said = shell.log.read_text()
+    for card, fields in machine.made_of["ethtool"].items():
+        # What was refused or down was never remembered.
+        if "error" not in fields and any(item["target"] == card for item in plan_of(name)):
+            switch = "on" if fields["adaptive-rx"] else "off"
+            wanted = f"ethtool -C {card} adaptive-rx {switch} rx-usecs {fields['rx-usecs']}\n"
+            assert wanted in said
+    assert ("pidof irqbalance" in said) == bool(machine.made_of["irqbalance"]["program"])
+
+
+def test_a_value_that_cannot_be_put_back_is_told_and_stays_remembered(tmp_path: Path) -> None:
+    machine = tuned(tmp_path, "igb-8")
+    host_side.apply_settings(machine.host, plan_of("igb-8"))
+    # A file that cannot be written, even by root.
+    path = machine.path("/proc/sys/net/core/somaxconn")
+    path.unlink()
+    path.mkdir()
+    shell = LocalShell(machine)
+    record = json.loads(machine.get(BEFORE))
+    with pytest.raises(FsdeployError, match="somaxconn could not be put back to 128"):
+        restore_plainly(cast(Ssh, shell), HOST, record)
+    assert machine.path(BEFORE).exists()
+
+
+def test_other_edits_stay(tmp_path: Path) -> None:
+    machine = tuned(tmp_path, "igb-8")
+    path = "/etc/sysconfig/irqbalance"
+    was = machine.get(path)
+    host_side.apply_settings(machine.host, plan_of("igb-8"))
+    machine.put(path, "# by hand\n" + machine.get(path))
+    restore_plainly(cast(Ssh, LocalShell(machine)), HOST, json.loads(machine.get(BEFORE)))
+    assert machine.get(path) == "# by hand\n" + was
+
+
+@pytest.mark.parametrize("text", ["", "a\n", "a", "#!/bin/sh\nexit 0\n"])
+@pytest.mark.parametrize("after_first", [False, True])
+def test_both_sides_take_the_same_lines_out(text: str, after_first: bool) -> None:
+    once = host_side.with_block(text, ["x"], after_first)
+    assert without_block(once.encode()) == text.encode()
+    assert without_block(text.encode()) == text.encode()
+
+
+def test_an_interface_that_is_gone_has_nothing_to_put_back() -> None:
+    record = {"values": {"interrupt eth9-TxRx-0": "ff"}, "files": {}, "folders": []}
+    assert "smp_affinity" not in restore_script(record, "CPU0\n 5: 0  PCI-MSI-edge  eth0\n", {})
+    script = restore_script(record, "CPU0\n 5: 0  PCI-MSI-edge  eth9-TxRx-0\n", {})
+    assert "value /proc/irq/5/smp_affinity ff" in script
+
+
+def test_a_damaged_record() -> None:
+    for text in ("", "{}", "[]", '{"values": 3, "files": {}, "folders": []}'):
+        with pytest.raises(FsdeployError, match="damaged"):
+            parse_record(text, "before.json on a")
