@@ -83,6 +83,8 @@ static void begin_veth(bool gro)
 		set_gro("far", gro);
 		NEED(setns(near_namespace, CLONE_NEWNET) == 0);
 		set_gro("near", gro);
+		if (gro)
+			arrival = ANYWHERE;
 	}
 	NEED(setns(near_namespace, CLONE_NEWNET) == 0);
 	steer(true);

@@ -30,6 +30,7 @@ static int begin_cable(void)
 	open_stat();
 	begin_here(false);
 	in_napi = true;
+	arrival = AT_ONE_CPU;
 	NEED(WAIT_FOR(if_nametoindex("eth0") && if_nametoindex("eth1"), 20));
 	/* packets come in from an address of our own */
 	NEED(ktap_write("/proc/sys/net/ipv4/conf/all/rp_filter", "0"));
