@@ -9,6 +9,7 @@
 #define EST_H
 
 #include "fastsocket.h"
+#include "module.h"
 
 #include <linux/inet_diag.h>
 #include <linux/netlink.h>

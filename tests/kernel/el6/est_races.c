@@ -155,7 +155,7 @@ static void note_found(void)
 	     est_stat(ALL_CPUS, EST_GLOBAL), est_stat(ALL_CPUS, EST_REMOTE));
 }
 
-#define CONNECTIONS	ktap_rounds(2000)
+#define CONNECTIONS	ktap_rounds(1000)
 
 static bool going(void)
 {
