@@ -14,9 +14,13 @@ from fsdeploy.fleet.plan import CANARIES, REST, Candidate, Policy, plan_rollout
 
 CLASSES = ("", "old", "new", "huge")
 
-fleets = st.lists(st.sampled_from(CLASSES), max_size=120).map(
-    lambda classes: [Candidate(f"h{number}", name) for number, name in enumerate(classes)]
-)
+
+def of_classes(classes: list[str]) -> list[Candidate]:
+    return [Candidate(f"h{number}", name) for number, name in enumerate(classes)]
+
+
+fleets = st.lists(st.sampled_from(CLASSES), max_size=120).map(of_classes)
+large_fleets = st.lists(st.sampled_from(CLASSES), min_size=40, max_size=120).map(of_classes)
 policies = st.builds(
     Policy,
     shares=st.lists(st.floats(0.5, 50), max_size=4)
@@ -88,7 +92,7 @@ def test_a_soak_lies_between_groups_and_not_after_the_last(
         assert plan.waves[-1].soak == 0
 
 
-@given(fleets, policies)
+@given(large_fleets, policies)
 def test_every_beginning_has_its_part_of_each_class(fleet: list[Candidate], policy: Policy) -> None:
     plan = plan_rollout("r", fleet, policy)
     order = [
@@ -99,8 +103,8 @@ def test_every_beginning_has_its_part_of_each_class(fleet: list[Candidate], poli
         met = 0
         for place, host in enumerate(order, 1):
             met += host.hardware == name
-            # Never more than one host a class away from its exact part.
-            assert abs(met - total * place / len(order)) <= len(CLASSES)
+            # Rounded by half a host itself, and moved by the rounding of the other classes.
+            assert abs(met - total * place / len(order)) <= 0.5 + len(CLASSES) / 2
 
 
 @given(fleets, policies)
