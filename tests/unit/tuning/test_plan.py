@@ -209,6 +209,10 @@ def test_ports_and_limits() -> None:
     # 11211 is a server's; 22, 80 and 443 are below the range.
     assert values["/proc/sys/net/ipv4/ip_local_reserved_ports"] == "11211"
     assert values["/proc/sys/net/core/somaxconn"] == "16384"
+    # One that was in the range before is in it as well.
+    high = with_files(snapshot("igb-8"), {"/proc/net/tcp6": "head\n 0: 00000000:9C40 0:0 0A 0\n"})
+    values = values_of(plan_tuning(high, Choice()))
+    assert values["/proc/sys/net/ipv4/ip_local_reserved_ports"] == "11211,40000"
     wider = with_files(
         snapshot("igb-8"),
         {
