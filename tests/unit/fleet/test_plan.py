@@ -23,7 +23,7 @@ fleets = st.lists(st.sampled_from(CLASSES), max_size=120).map(of_classes)
 large_fleets = st.lists(st.sampled_from(CLASSES), min_size=40, max_size=120).map(of_classes)
 policies = st.builds(
     Policy,
-    shares=st.lists(st.floats(0.5, 50), max_size=4)
+    shares=st.lists(st.integers(1, 50).map(float), max_size=4, unique=True)
     .filter(lambda shares: sum(shares) <= 100)
     .map(tuple),
     soak=st.floats(0, 1000),
