@@ -2,8 +2,8 @@
 /*
  * The first and only program of a quick guest.
  *
- *  1. mounts what programs expect, brings the loopback device up, loads the
- *     modules that /etc/modules lists;
+ *  1. mounts what programs expect, brings the other CPUs and the loopback
+ *     device up, loads the modules that /etc/modules lists;
  *  2. runs every program that /etc/programs lists, one after the other, each
  *     within its time limit, and ends whatever a program leaves behind;
  *  3. reports in KTAP, a program a test, its own KTAP as subtests;
@@ -146,6 +146,21 @@ static void set_up(void)
 	setrlimit(RLIMIT_NOFILE, &files);
 	uname(&name);
 	say(0, "# kernel %s", name.release);
+}
+
+/* The kernel was told to boot with one CPU only, see guest.py. */
+static void start_cpus(void)
+{
+	char path[64];
+	int cpu;
+
+	for (cpu = 1;; cpu++) {
+		snprintf(path, sizeof(path),
+			 "/sys/devices/system/cpu/cpu%d/online", cpu);
+		if (access(path, W_OK))
+			return;
+		write_to(path, "1");
+	}
 }
 
 static void load_module(const char *name)
@@ -360,6 +375,7 @@ int main(void)
 	int count, i;
 
 	set_up();
+	start_cpus();
 	load_modules();
 	read_environment();
 	programs = read_programs(&count);
