@@ -25,7 +25,7 @@ from fsdeploy.fleet.journal import Journal
 from fsdeploy.fleet.rollback import RollbackOutcome, RollbackReport, RollbackRequest
 from fsdeploy.fleet.transport import Ssh
 from fsdeploy.fleet.tuning import TuneOutcome, forget_applied, restore_with_ansible
-from fsdeploy.tuning.settings import Kind, Outcome, fields_of
+from fsdeploy.tuning.settings import Kind, Outcome, fields_of, parse_coalescing
 from fsdeploy.tuning.snapshot import parse_interrupts
 from fsdeploy.verify.report import Expectation, failures
 from fsdeploy.verify.suite import run_checks
@@ -50,16 +50,10 @@ value() {
 	echo "$1 could not be put back to $2"
 	bad=1
 }
-# Code 80 says that nothing had to be changed.
 cards() {
-	ethtool -C "$@" >/dev/null 2>&1
-	case $? in
-	0 | 80) ;;
-	*)
-		echo "the coalescing of $1 could not be put back"
-		bad=1
-		;;
-	esac
+	ethtool -C "$@" >/dev/null 2>&1 && return 0
+	echo "the coalescing of $1 could not be put back"
+	bad=1
 }
 content() {
 	f=$(readlink -f "$1" || echo "$1")
@@ -99,19 +93,29 @@ def settings_before(record: Mapping[str, Any]) -> tuple[dict[str, str], ...]:
 
 
 def restore_script(
-    record: Mapping[str, Any], interrupts: str, shared: Mapping[str, bytes | None]
+    record: Mapping[str, Any],
+    interrupts: str,
+    cards: Mapping[str, str],
+    shared: Mapping[str, bytes | None],
 ) -> str:
     """A shell script that puts everything back; it names what stays otherwise and ends with 1.
 
-    `interrupts` is the host's /proc/interrupts, `shared` the present contents of files of others.
+    `interrupts` is the host's /proc/interrupts, `cards` what `ethtool -c` says of interfaces,
+    `shared` the present contents of files of others.
     """
     numbers = {name: line.number for line in parse_interrupts(interrupts) for name in line.names}
     lines = [_SCRIPT_HEAD]
     for setting in settings_before(record):
         kind, target, value = Kind(setting["kind"]), setting["target"], setting["value"]
         if kind is Kind.COALESCE:
-            words = [target]
-            for name, number in fields_of(value).items():
+            fields, words = fields_of(value), [target]
+            # A card that was asked for more than its driver can was left as it is, and refuses
+            # to be told its own values too.
+            if target in cards:
+                now = parse_coalescing(cards[target])
+                if all(now.get(name, 0) == number for name, number in fields.items()):
+                    continue
+            for name, number in fields.items():
                 switch = name.startswith("adaptive")
                 words += [name, ("on" if number else "off") if switch else str(number)]
             lines.append(f"cards {shlex.join(words)}")
@@ -173,7 +177,14 @@ def restore_plainly(ssh: Ssh, host: Host, record: Mapping[str, Any]) -> tuple[di
             text = ssh.require(host, f"if [ -e {path} ]; then base64 {path}; else echo -; fi")
             shared[path] = None if text.strip() == "-" else base64.b64decode(text)
     interrupts = ssh.require(host, "cat /proc/interrupts")
-    script = restore_script(record, interrupts, shared)
+    cards = {}
+    for setting in settings_before(record):
+        if setting["kind"] == Kind.COALESCE:
+            target = setting["target"]
+            now = ssh.execute(host, f"PATH=/sbin:/usr/sbin:$PATH ethtool -c {shlex.quote(target)}")
+            if now.ok:
+                cards[target] = now.output
+    script = restore_script(record, interrupts, cards, shared)
     answer = ssh.execute(host, "sh -s", input_text=script)
     if not answer.ok:
         said = answer.output.strip().splitlines()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -86,6 +87,21 @@ def fields_of(value: str) -> dict[str, int]:
     return {
         name: int(number) for name, _, number in (word.partition("=") for word in value.split())
     }
+
+
+_SWITCHES = {"off": 0, "on": 1}
+_NUMBER = re.compile(r"^([a-z-]+):\s+(\d+)\s*$", re.MULTILINE)
+
+
+def parse_coalescing(text: str) -> dict[str, int]:
+    """What `ethtool -c` prints: `rx-usecs: 333`, and `Adaptive RX: off  TX: off`."""
+    found = {match[1]: int(match[2]) for match in _NUMBER.finditer(text)}
+    adaptive = re.search(r"^Adaptive RX:\s+(\w+)\s+TX:\s+(\w+)", text, re.MULTILINE)
+    if adaptive:
+        # A card without it says n/a, which is as good as off.
+        found["adaptive-rx"] = _SWITCHES.get(adaptive[1], 0)
+        found["adaptive-tx"] = _SWITCHES.get(adaptive[2], 0)
+    return found
 
 
 def is_same(kind: Kind, one: str, other: str) -> bool:

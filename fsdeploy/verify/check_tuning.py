@@ -4,20 +4,26 @@
 from __future__ import annotations
 
 import functools
-import re
 import shlex
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from fsdeploy.tuning.settings import Kind, Setting, banned_in, is_same, read_with, setting_from
+from fsdeploy.tuning.settings import (
+    Kind,
+    Setting,
+    banned_in,
+    fields_of,
+    is_same,
+    parse_coalescing,
+    read_with,
+    setting_from,
+)
 from fsdeploy.tuning.snapshot import parse_interrupts
 from fsdeploy.verify.report import Expectation
 
 _MARK = "== fsdeploy == "
-_SWITCHES = {"off": 0, "on": 1}
-_NUMBER = re.compile(r"^([a-z-]+):\s+(\d+)\s*$", re.MULTILINE)
 
 
 def _expected(expected: Expectation, *kinds: Kind, part: str = "") -> list[Setting]:
@@ -93,26 +99,14 @@ def check_tuned_coalescing(machine: Any, expected: Expectation) -> None:
         answer = machine.run("PATH=/sbin:/usr/sbin:$PATH ethtool -c %s", setting.target)
         if answer.rc == 127:
             pytest.skip("there is no ethtool on the host to ask")
-        now = _coalescing(answer.stdout)
-        for word in setting.value.split():
-            name, _, number = word.partition("=")
+        now = parse_coalescing(answer.stdout)
+        for name, number in fields_of(setting.value).items():
             # What a card does not have counts as 0, to the kernel as well.
-            if now.get(name, 0) != int(number):
+            if now.get(name, 0) != number:
                 differences.append(
                     f"{name} of {setting.target} is {now.get(name, 0)}, expected is {number}"
                 )
     _require_none(differences)
-
-
-def _coalescing(text: str) -> dict[str, int]:
-    """What `ethtool -c` prints: `rx-usecs: 333`, and `Adaptive RX: off  TX: off`."""
-    found = {match[1]: int(match[2]) for match in _NUMBER.finditer(text)}
-    adaptive = re.search(r"^Adaptive RX:\s+(\w+)\s+TX:\s+(\w+)", text, re.MULTILINE)
-    if adaptive:
-        # A card without it says n/a, which is as good as off.
-        found["adaptive-rx"] = _SWITCHES.get(adaptive[1], 0)
-        found["adaptive-tx"] = _SWITCHES.get(adaptive[2], 0)
-    return found
 
 
 def check_tuned_irqbalance(machine: Any, expected: Expectation) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import cast
@@ -26,6 +27,19 @@ HOST = Host("a")
 BEFORE = "/var/lib/fsdeploy/tuning/before.json"
 
 
+def ethtool_says(fields: dict[str, int]) -> str:
+    """What `ethtool -c` prints."""
+    switches = {name: "on" if fields[name] else "off" for name in ("adaptive-rx", "adaptive-tx")}
+    return "\n".join(
+        [
+            "Coalesce parameters for eth0:",
+            f"Adaptive RX: {switches['adaptive-rx']}  TX: {switches['adaptive-tx']}",
+            *(f"{name}:\t{number}" for name, number in fields.items() if name not in switches),
+            "",
+        ]
+    )
+
+
 class LocalShell:
     """Takes what would go over SSH; the paths of a host are the folder's."""
 
@@ -36,8 +50,13 @@ class LocalShell:
         self.log = machine.root.parent / "commands"
         self.log.touch()
         for name in ("ethtool", "pidof", "systemctl"):
-            (tools / name).write_text(f'#!/bin/sh\necho {name} "$@" >>{self.log}\n')
+            (tools / name).write_text(
+                f'#!/bin/sh\necho {name} "$@" >>{self.log}\n[ "$1" != -c ] || cat "{tools}/$2"\n'
+            )
             (tools / name).chmod(0o755)
+        for card in machine.made_of["ethtool"]:
+            with contextlib.suppress(OSError):
+                (tools / card).write_text(ethtool_says(machine.cards.get(card)))
         self._path = f"PATH={tools}:"
 
     def execute(self, _host: Host, command: str, *, input_text: str | None = None) -> Answered:
@@ -82,6 +101,7 @@ def test_a_shell_puts_back_what_the_module_applied(tmp_path: Path, name: str) ->
     for card, fields in machine.made_of["ethtool"].items():
         # What was refused or down was never remembered.
         if "error" not in fields and any(item["target"] == card for item in plan_of(name)):
+            assert machine.cards.get(card) != fields
             switch = "on" if fields["adaptive-rx"] else "off"
             wanted = f"ethtool -C {card} adaptive-rx {switch} rx-usecs {fields['rx-usecs']}\n"
             assert wanted in said
@@ -122,9 +142,30 @@ def test_both_sides_take_the_same_lines_out(text: str, after_first: bool) -> Non
 
 def test_an_interface_that_is_gone_has_nothing_to_put_back() -> None:
     record = {"values": {"interrupt eth9-TxRx-0": "ff"}, "files": {}, "folders": []}
-    assert "smp_affinity" not in restore_script(record, "CPU0\n 5: 0  PCI-MSI-edge  eth0\n", {})
-    script = restore_script(record, "CPU0\n 5: 0  PCI-MSI-edge  eth9-TxRx-0\n", {})
+    assert "smp_affinity" not in restore_script(record, "CPU0\n 5: 0  PCI-MSI-edge  eth0\n", {}, {})
+    script = restore_script(record, "CPU0\n 5: 0  PCI-MSI-edge  eth9-TxRx-0\n", {}, {})
     assert "value /proc/irq/5/smp_affinity ff" in script
+
+
+def test_a_card_that_refused_is_not_asked_again(tmp_path: Path) -> None:
+    machine = tuned(tmp_path, "igb-8")
+    machine.cards.refused = set(machine.made_of["ethtool"])
+    host_side.apply_settings(machine.host, plan_of("igb-8"))
+    record = json.loads(machine.get(BEFORE))
+    shell = LocalShell(machine)
+    left = restore_plainly(cast(Ssh, shell), HOST, record)
+    assert any(item["kind"] == "coalesce" for item in left)
+    assert "ethtool -c" in shell.log.read_text()
+    assert "ethtool -C" not in shell.log.read_text()
+
+
+def test_a_card_without_ethtool_cannot_be_put_back(tmp_path: Path) -> None:
+    machine = tuned(tmp_path, "igb-8")
+    host_side.apply_settings(machine.host, plan_of("igb-8"))
+    shell = LocalShell(machine)
+    (tmp_path / "tools" / "ethtool").write_text("#!/bin/sh\nexit 127\n")
+    with pytest.raises(FsdeployError, match="the coalescing of eth0 could not be put back"):
+        restore_plainly(cast(Ssh, shell), HOST, json.loads(machine.get(BEFORE)))
 
 
 def test_a_damaged_record() -> None:
