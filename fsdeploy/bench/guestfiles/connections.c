@@ -70,6 +70,12 @@
 #define FRONT_PORT	80
 #define BACKEND_PORT	100
 
+/* Clients and proxies connect from these. */
+#define FIRST_PORT	10240
+#define LAST_PORT	65535
+#define TEXT(macro)	#macro
+#define RANGE(first, last) TEXT(first) " " TEXT(last)
+
 #define LOCK_STAT	"/proc/lock_stat"
 
 /* Seconds past a phase's limit in which a client has said that it is done. */
@@ -352,11 +358,38 @@ static void client_phase(int cpu)
 	}
 }
 
+/*
+ * A lock that nobody has taken since boot counts as the boot CPU's, so with a
+ * port a connection the first use of each port would look like a line that had
+ * to come from another CPU. Use all of them once: who takes a port's lock
+ * after another CPU from now on took a port of the other one.
+ */
+static void touch_ports(int cpu)
+{
+	struct sockaddr_in address = {
+		.sin_family = AF_INET,
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+	};
+	int fd, port;
+
+	for (port = FIRST_PORT + (cpus + cpu - FIRST_PORT % cpus) % cpus;
+	     port <= LAST_PORT; port += cpus) {
+		fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		address.sin_port = htons(port);
+		if (fd < 0 ||
+		    bind(fd, (struct sockaddr *)&address, sizeof(address)))
+			_exit(2);
+		close(fd);
+	}
+}
+
 static void run_client(int cpu, int go, int done)
 {
 	char byte;
 
 	become_worker(cpu);
+	if (counting)
+		touch_ports(cpu);
 	while (read(go, &byte, 1) == 1) {
 		client_phase(cpu);
 		if (write(done, &byte, 1) != 1)
@@ -753,7 +786,8 @@ static void set_up(void)
 	if (!write_file("/proc/sys/net/core/somaxconn", "4096") ||
 	    !write_file("/proc/sys/net/ipv4/tcp_max_syn_backlog", "4096") ||
 	    !write_file("/proc/sys/net/ipv4/tcp_max_tw_buckets", "180000") ||
-	    !write_file("/proc/sys/net/ipv4/ip_local_port_range", "10240 65535"))
+	    !write_file("/proc/sys/net/ipv4/ip_local_port_range",
+			RANGE(FIRST_PORT, LAST_PORT)))
 		bail("sysctl");
 	if (counting && !write_file("/proc/sys/kernel/lock_stat", "1"))
 		bail("/proc/sys/kernel/lock_stat");
