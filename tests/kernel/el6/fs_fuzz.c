@@ -951,6 +951,7 @@ static struct { const char *path; char was[64]; } settings[] = {
 	{ .path = "/proc/sys/net/ipv4/tcp_max_syn_backlog" },
 	{ .path = "/proc/sys/net/ipv4/tcp_max_tw_buckets" },
 	{ .path = "/proc/sys/net/ipv4/tcp_fin_timeout" },
+	{ .path = "/proc/sys/net/ipv4/tcp_orphan_retries" },
 	{ .path = "/proc/sys/net/ipv4/ip_local_port_range" },
 };
 
@@ -1156,6 +1157,11 @@ TEST_WITHIN(random_calls, 180)
 	write_number("/proc/sys/net/ipv4/tcp_max_tw_buckets",
 		     ktap_fuzz_seconds() > SHORT ? 200 : 0);
 	write_number("/proc/sys/net/ipv4/tcp_fin_timeout", 1);
+	/*
+	 * A closed socket whose peer's filter drops all would send its FIN for
+	 * a minute and a half, and keep its namespace as long.
+	 */
+	write_number("/proc/sys/net/ipv4/tcp_orphan_retries", 1);
 	/* It would say all the time that there are too many of them. */
 	write_number("/proc/sys/net/core/warnings", 0);
 	/* What is made once and stays is there before it is counted. */
