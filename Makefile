@@ -8,7 +8,7 @@ LINT_VENV := .venv-lint
 
 # What the tool itself needs (the compiler and its friends, RPM, QEMU, the lab's image), then what only the tests do.
 DEBIAN_PACKAGES := \
-	bc binutils bison bzip2 ccache cpio createrepo-c debian-archive-keyring e2fsprogs fdisk flex gcc git gpg kmod \
+	bc binutils bison bzip2 ccache cpio createrepo-c debian-archive-keyring e2fsprogs fdisk flex gcc git gpg gpg-agent kmod \
 	libc6-dev libelf-dev libssl-dev linux-source-6.1 make mmdebstrap openssh-client openssl patch perl procps \
 	python3-venv qemu-system-x86 qemu-utils rpm rpm2cpio rsync xz-utils \
 	musl-tools shellcheck

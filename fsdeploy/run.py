@@ -58,6 +58,8 @@ PACKAGES: Mapping[str, tuple[str, str]] = {
     "flex": ("flex", "flex"),
     "gcc": ("gcc", "gcc"),
     "git": ("git", "git"),
+    "gpg": ("gpg", "gnupg2"),
+    "gpg-agent": ("gpg-agent", "gnupg2"),
     "ld": ("binutils", "binutils"),
     "make": ("make", "make"),
     "mke2fs": ("e2fsprogs", "e2fsprogs"),

@@ -25,6 +25,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("build-library", "build_library", "build the libfsocket RPM, the library that goes to hosts"),
     ("source", "source", "add, list and identify kernel sources"),
     ("series", "series", "lint, check, apply and export a patch series"),
+    ("publish", "publish", "sign packages and put them into a yum repository"),
     ("rollout", "rollout", "bring a kernel to hosts: trial boot, verify, promote"),
     ("verify", "verify", "run the shipped checks on hosts"),
     ("rollback", "rollback", "send hosts back"),

@@ -35,6 +35,7 @@ _PARTS: tuple[tuple[str, tuple[str, ...], int], ...] = (
         ),
         8,
     ),
+    ("publish packages", ("createrepo_c", "gpg", "gpg-agent", "rpm", "rpmsign"), 0),
     ("reach hosts", ("ssh", "ssh-keygen"), 0),
     ("run the lab", ("qemu-system-x86_64", "qemu-img", "mmdebstrap", "mke2fs", "sfdisk"), 4),
 )

@@ -59,19 +59,19 @@ def free_space(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def require_space(folder: Path, needed: int, what: str) -> None:
-    """Stop before work that would fill the disk."""
+def require_space(folder: Path, needed: int, what: str, place: str = "XDG_CACHE_HOME") -> None:
+    """Stop before work that would fill the disk; `place` is what a user names another one with."""
     free = free_space(folder)
     if free < needed:
         raise FsdeployError(
             f"not enough space for {what}: it takes about {needed / GIB:.1f} GiB, "
             f"{free / GIB:.1f} GiB are free at {folder}",
-            hint="free some space, or name another place in XDG_CACHE_HOME",
+            hint=f"free some space, or name another place in {place}",
         )
 
 
 @contextlib.contextmanager
-def full_disk_named(folder: Path, what: str) -> Iterator[None]:
+def full_disk_named(folder: Path, what: str, place: str = "XDG_CACHE_HOME") -> Iterator[None]:
     """Turn a full disk, ours or a tool's, into an error that says so."""
     try:
         yield
@@ -81,7 +81,7 @@ def full_disk_named(folder: Path, what: str) -> Iterator[None]:
         log = problem.log if isinstance(problem, FsdeployError) else None
         raise FsdeployError(
             f"the disk is full: {what} found no more space at {folder}",
-            hint="free some space, or name another place in XDG_CACHE_HOME; then run it again",
+            hint=f"free some space, or name another place in {place}; then run it again",
             log=log,
         ) from problem
 
