@@ -25,6 +25,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--kernel", type=Path, metavar="RPM", help="the package (with --resume: the first one)"
     )
     parser.add_argument(
+        "--key",
+        type=Path,
+        metavar="FILE",
+        help="the public key that the package must be signed with, checked on every host before it"
+        " is installed (default: the one of the repository the package lies in, if it does)",
+    )
+    parser.add_argument(
+        "--repository",
+        metavar="URL",
+        help="hosts fetch the package from what fsdeploy publish made, served at this address,"
+        " instead of getting it over SSH",
+    )
+    parser.add_argument(
         "--dry-run",
         action="store_true",
         help="look at the hosts, print the waves and what would be done",
@@ -139,12 +152,14 @@ def _to_resume(args: argparse.Namespace) -> ResumeRequest:
     if given:
         raise FsdeployError(
             f"--{given[0].replace('_', '-')} cannot be changed in a rollout that has begun",
-            hint="--resume takes --inventory, --kernel, --budget, --trial-timeout and"
-            " --power-command",
+            hint="--resume takes --inventory, --kernel, --key, --repository, --budget,"
+            " --trial-timeout and --power-command",
         )
     return ResumeRequest(
         inventory=args.inventory,
         kernel=args.kernel,
+        key=args.key,
+        repository=args.repository,
         trial_timeout=args.trial_timeout,
         power_command=args.power_command,
         budget=args.budget,
@@ -169,6 +184,8 @@ def _to_begin(args: argparse.Namespace) -> RolloutRequest:
     return RolloutRequest(
         inventory=args.inventory,
         kernel=args.kernel,
+        key=args.key,
+        repository=args.repository or "",
         limit=tuple(args.limit),
         dry_run=args.dry_run,
         trial_timeout=args.trial_timeout or _TRIAL_TIMEOUT,

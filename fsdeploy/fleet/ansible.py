@@ -96,9 +96,11 @@ class Events:
 def message_of(result: Mapping[str, Any]) -> str:
     """The sentence in a task's result that says what went wrong."""
     text = str(result.get("msg") or result.get("reason") or "")
-    said = (result.get(name) for name in ("module_stderr", "module_stdout", "stderr"))
+    said = (result.get(name) for name in ("module_stderr", "module_stdout", "stderr", "response"))
     error = next((str(item).strip() for item in said if item and str(item).strip()), "")
-    if error and (not text or text.startswith(("MODULE FAILURE", "non-zero return code"))):
+    if error and (
+        not text or text.startswith(("MODULE FAILURE", "non-zero return code", "Request failed"))
+    ):
         text = error.splitlines()[-1]
     return " ".join(text.split()) or "a task failed without a message"
 

@@ -19,6 +19,7 @@ from fsdeploy.fleet.inventory import Host, Inventory
 from fsdeploy.fleet.package import KernelPackage
 from fsdeploy.fleet.preflight import snapshot_from
 from fsdeploy.fleet.transport import Pulse, Ssh, reason_of
+from fsdeploy.repository.publish import address_of
 from fsdeploy.verify.report import CheckResult, Expectation
 from fsdeploy.verify.suite import run_checks
 
@@ -55,6 +56,7 @@ class FleetDriver:
         package: KernelPackage | None = None,
         trial_arguments: Sequence[str] = (),
         power_command: str = "",
+        repository: str = "",
         command: str = "rollout",
         keep_open: Sequence[int] = (),
     ) -> None:
@@ -64,6 +66,7 @@ class FleetDriver:
         self._package = package
         self._trial_arguments = (*TRIAL_ARGUMENTS, *trial_arguments)
         self._power_command = power_command
+        self._repository = repository
         self._keep_open = keep_open
 
     def __enter__(self) -> FleetDriver:
@@ -133,10 +136,14 @@ class FleetDriver:
             "kernel_package_name": self._package.name,
             "kernel_package_release": self._package.release,
             "kernel_package_sha256": self._package.sha256,
+            "kernel_package_key": str(self._package.key.path) if self._package.key else "",
+            "kernel_package_url": address_of(self._repository, self._package.path)
+            if self._repository
+            else "",
         }
 
     def stage(self, hosts: Sequence[str]) -> Mapping[str, StepResult]:
-        """Copy, check and install the package beside the running kernel."""
+        """Bring, check and install the package beside the running kernel."""
         return self._steps("stage", hosts, self._package_variables())
 
     def unstage(self, hosts: Sequence[str]) -> Mapping[str, StepResult]:

@@ -11,6 +11,9 @@ from pathlib import Path
 
 from fsdeploy import run
 from fsdeploy.errors import FsdeployError
+from fsdeploy.repository.key import PUBLIC_KEY, PublicKey, read_public_key
+from fsdeploy.repository.publish import repository_of
+from fsdeploy.repository.signature import signature_problem
 
 _IMAGE = "/boot/vmlinuz-"
 
@@ -26,6 +29,8 @@ class KernelPackage:
     # Bytes its files take, by mount point that usually is a file system of its own.
     boot_bytes: int
     root_bytes: int
+    # What it must be signed with; hosts check that before they install it.
+    key: PublicKey | None = None
 
     @property
     def is_patched(self) -> bool:
@@ -59,10 +64,13 @@ def recorded_sha256(path: Path) -> str | None:
         return None
 
 
-def read_package(path: Path) -> KernelPackage:
+def read_package(path: Path, key: Path | None = None) -> KernelPackage:
     """Look into an RPM file.
 
-    FsdeployError when it is not there, not an RPM, damaged, not for x86_64, or brings no kernel.
+    It must be signed with `key`; one in a repository of ours with the key of that.
+
+    FsdeployError when it is not there, not an RPM, damaged, not for x86_64, brings no kernel, or
+    is not signed as it must be.
     """
     if not path.is_file():
         raise FsdeployError(
@@ -99,7 +107,24 @@ def read_package(path: Path) -> KernelPackage:
         )
     boot = sum(int(size) for size, file in sizes if file.startswith("/boot/"))
     rest = sum(int(size) for size, file in sizes if not file.startswith("/boot/"))
-    return KernelPackage(path.resolve(), name, releases[0], sha256, boot, rest)
+    wanted = _key_for(path, key)
+    return KernelPackage(path.resolve(), name, releases[0], sha256, boot, rest, wanted)
+
+
+def _key_for(path: Path, key: Path | None) -> PublicKey | None:
+    repository = repository_of(path)
+    file = key or (repository / PUBLIC_KEY if repository else None)
+    if file is None:
+        return None
+    wanted = read_public_key(file)
+    problem = signature_problem(path, wanted.path)
+    if problem:
+        raise FsdeployError(
+            f"{path} must be signed with the key {wanted.fingerprint} ({wanted.path}), but"
+            f" {problem}",
+            hint="fsdeploy publish signs packages; give the one that it put into the repository",
+        )
+    return wanted
 
 
 def _last_line(text: str) -> str:

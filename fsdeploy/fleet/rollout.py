@@ -43,6 +43,8 @@ class RolloutRequest:
 
     inventory: Path
     kernel: Path
+    key: Path | None = None
+    repository: str = ""
     limit: tuple[str, ...] = ()
     dry_run: bool = False
     trial_timeout: float = 600.0
@@ -56,6 +58,7 @@ class RolloutRequest:
             **asdict(self),
             "inventory": str(self.inventory.resolve()),
             "kernel": str(self.kernel.resolve()),
+            "key": str(self.key.resolve()) if self.key else "",
         }
 
 
@@ -65,6 +68,8 @@ class ResumeRequest:
 
     inventory: Path | None = None
     kernel: Path | None = None
+    key: Path | None = None
+    repository: str | None = None
     trial_timeout: float | None = None
     power_command: str | None = None
     budget: int | None = None
@@ -477,7 +482,7 @@ class Walk:
     def _stage(self, hosts: Sequence[str]) -> None:
         if not hosts:
             return
-        with ui.step("staging: copy, check, install beside the running kernel"):
+        with ui.step("staging: bring, check, install beside the running kernel"):
             results = self._driver.stage(hosts)
         failed = {}
         with self._journal.together():
@@ -869,7 +874,8 @@ def rollout(request: RolloutRequest, *, journal: Journal | None = None) -> Rollo
     """
     began = time.monotonic()
     inventory = load_inventory(request.inventory).limited(request.limit)
-    package = read_package(request.kernel)
+    package = read_package(request.kernel, request.key)
+    _require_key(request, package)
     with contextlib.ExitStack() as stack:
         if request.dry_run:
             driver = stack.enter_context(_driver(request, inventory, package))
@@ -890,6 +896,8 @@ def rollout(request: RolloutRequest, *, journal: Journal | None = None) -> Rollo
         driver = stack.enter_context(_driver(request, inventory, package, held))
         plan = _plan(driver, inventory.names, package.release, request.policy)
         asked = {**request.as_dict(), "sha256": package.sha256}
+        if package.key:
+            asked.update(key=str(package.key.path), fingerprint=package.key.fingerprint)
         number = book.begin(plan, inventory=str(inventory.path), request=asked)
         walk = Walk(driver, book, number, package, trial_timeout=request.trial_timeout)
         return _walked(walk, book, number, began, driver.log)
@@ -905,7 +913,8 @@ def resume(request: ResumeRequest, *, journal: Journal | None = None) -> Rollout
         first = _first_request(record, request)
         inventory = load_inventory(first.inventory)
         inventory = _same_hosts(book, record, inventory)
-        package = read_package(first.kernel)
+        package = read_package(first.kernel, first.key)
+        _require_key(first, package)
         _require_same(record, package)
         driver = stack.enter_context(_driver(first, inventory, package, held))
         book.reopen(record.number, budget=request.budget)
@@ -935,6 +944,7 @@ def _driver(
         package=package,
         trial_arguments=request.trial_arguments,
         power_command=request.power_command,
+        repository=request.repository,
         keep_open=keep_open,
     )
 
@@ -987,10 +997,23 @@ def _first_request(record: RolloutRecord, request: ResumeRequest) -> RolloutRequ
     return RolloutRequest(
         request.inventory or Path(record.inventory),
         request.kernel or Path(str(asked.get("kernel", ""))),
+        key=request.key or (Path(str(asked["key"])) if asked.get("key") else None),
+        repository=request.repository or str(asked.get("repository", "")),
         trial_timeout=request.trial_timeout or float(asked.get("trial_timeout", 600)),
         trial_arguments=tuple(asked.get("trial_arguments", ())),
         power_command=request.power_command or str(asked.get("power_command", "")),
     )
+
+
+def _require_key(request: RolloutRequest, package: KernelPackage) -> None:
+    """What hosts fetch themselves must be signed."""
+    if request.repository and package.key is None:
+        raise FsdeployError(
+            "--repository needs the public key of the repository: hosts take only signed packages"
+            " from it",
+            hint="give it with --key, or give the kernel as it lies in the folder that fsdeploy"
+            " publish made",
+        )
 
 
 def _require_same(record: RolloutRecord, package: KernelPackage) -> None:
@@ -999,6 +1022,13 @@ def _require_same(record: RolloutRecord, package: KernelPackage) -> None:
         raise FsdeployError(
             f"the rollout to resume brings {record.release}, {package.path} has {package.release}",
             hint=f"fsdeploy rollout --resume --kernel {record.request.get('kernel')}",
+        )
+    key = package.key.fingerprint if package.key else ""
+    if record.request.get("fingerprint", "") != key:
+        raise FsdeployError(
+            f"the rollout to resume asks for the key {record.request.get('fingerprint') or 'none'},"
+            f" given is {key or 'none'}",
+            hint="give the first one with --key",
         )
     if record.request.get("sha256", package.sha256) != package.sha256:
         raise FsdeployError(

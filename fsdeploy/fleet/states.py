@@ -59,7 +59,7 @@ NEXT: Mapping[State, frozenset[State]] = {
 # The steps of a host, in order: (state it is in afterwards, what is done).
 STEPS: tuple[tuple[State, str], ...] = (
     (State.PREFLIGHT, "look at the host, change nothing"),
-    (State.STAGED, "copy the package, check it, install it beside the running kernel"),
+    (State.STAGED, "bring the package, check it, install it beside the running kernel"),
     (State.ARMED, "let the boot loader start it once"),
     (State.TRIAL, "boot"),
     (State.VERIFIED, "run the checks on it"),

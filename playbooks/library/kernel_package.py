@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Installs a kernel RPM beside the running kernel, all of it or nothing.
 
-A package that arrived damaged is refused before rpm sees it; one that could not be installed to
-its end is taken away again, with all that carries its release in its name.
+A package that is not the one that was sent, or not signed with the key that is asked for, is
+refused before anything is changed; one that could not be installed to its end is taken away again,
+with all that carries its release in its name.
 """
 
 from __future__ import absolute_import, division, print_function
@@ -19,6 +20,9 @@ description:
   - Checks the file's sha256 and the package's own digests, lets rpm test the installation (space,
     dependencies), installs it with C(rpm -i) and never replaces a package.
   - What a failed installation left is removed again.
+  - With I(key), header and payload must be signed with it. The host's rpm checks that with a
+    keyring of its own that has nothing but this key; the host's keyring gets the key when the
+    package is good, so that a host whose rpm demands signatures takes it.
 options:
   state:
     description:
@@ -37,6 +41,10 @@ options:
   sha256:
     description: The checksum that I(file) must have.
     type: str
+  key:
+    description: The public key that I(file) must be signed with; empty for none.
+    type: str
+    default: ""
 author:
   - fsdeploy developers
 """
@@ -65,6 +73,7 @@ import glob
 import hashlib
 import os
 import shutil
+import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -97,7 +106,9 @@ class Rpm:
         self.program = module.get_bin_path("rpm", required=True)
 
     def run(self, *words):
-        code, out, err = self.module.run_command([self.program] + list(words))
+        # What it says is read.
+        code, out, err = self.module.run_command(
+            [self.program] + list(words), environ_update={"LC_ALL": "C", "LANGUAGE": "C"})
         return code, (out + err).strip()
 
     def must(self, what, *words):
@@ -147,21 +158,87 @@ def sweep(rpm, release):
             remove(path)
 
 
-def check(rpm, path, sha256):
+def signature_problem(code, answer):
+    """Why a package is not signed as a whole; empty when it is.
+
+    What `rpm -K` answers with one key only in its keyring. Before rpm 4.14 it names what it
+    checked, in capitals what is wrong or cannot be told:
+        rsa sha1 (md5) pgp md5 OK                                        header and payload signed
+        rsa sha1 md5 OK                                                  the header only
+        sha1 md5 OK                                                      nothing
+        RSA sha1 ((MD5) PGP) md5 NOT OK (MISSING KEYS: (MD5) PGP#..)     another key
+        rsa sha1 (MD5) PGP MD5 NOT OK                                    changed
+    and since then, where a signed header has the payload's digest:
+        digests signatures OK / digests OK / digests SIGNATURES NOT OK / DIGESTS SIGNATURES NOT OK
+    """
+    words = answer.replace("(", " ").replace(")", " ").split()
+    if code == 0 and words and words[-1] == "OK" and "NOT" not in words:
+        if "signatures" in words or "pgp" in words or "gpg" in words:
+            return ""
+        if "rsa" in words or "dsa" in words:
+            return "only the package's header is signed, its payload could be another"
+        return "the package is not signed"
+    if "MISSING" in words or ("digests" in words and "SIGNATURES" in words):
+        return "the package is not signed with the key that it must be signed with"
+    return "the package is damaged, or was changed after it was signed"
+
+
+class Keyring:
+    """A keyring of our own in a folder, with one public key."""
+
+    def __init__(self, rpm, folder, key):
+        self.rpm = rpm
+        self.file = os.path.join(folder, "key")
+        handle = open(self.file, "w")
+        try:
+            handle.write(key + "\n")
+        finally:
+            handle.close()
+        self.own = ("--dbpath", os.path.join(folder, "db"))
+        os.mkdir(self.own[1])
+        rpm.must("rpm on the host cannot read the public key", *self.own + ("--import", self.file))
+
+    def demand_signature(self, path):
+        """Refuse a package that is not signed with the key."""
+        code, text = self.rpm.run(*self.own + ("-K", path))
+        answers = [line[len(path) + 1:].strip() for line in text.splitlines()
+                   if line.startswith(path + ":")]
+        answer = answers[-1] if answers else text
+        problem = signature_problem(code, answer)
+        if problem:
+            raise Failed(problem, "rpm says: " + answer)
+
+    def give(self):
+        """Let the host's own keyring have the key."""
+        name = self.rpm.must("rpm lost the public key", *self.own + ("-q", "gpg-pubkey"))
+        if self.rpm.run("-q", name)[0] != 0:
+            self.rpm.must("rpm on the host could not keep the public key", "--import", self.file)
+
+
+def check(rpm, path, sha256, key):
     """Refuse a package that is not what was sent."""
-    found = sha256_of(path)
-    if found != sha256:
-        remove(path)
-        raise Failed(
-            "the package arrived damaged and was not installed",
-            "its sha256 is %s, it should be %s" % (found, sha256))
-    rpm.must("the package is damaged", "-K", "--nosignature", path)
+    folder = tempfile.mkdtemp(prefix="fsdeploy-")
+    try:
+        keyring = Keyring(rpm, folder, key) if key else None
+        if keyring:
+            # Before the checksum: it tells more than two numbers that differ.
+            keyring.demand_signature(path)
+        found = sha256_of(path)
+        if found != sha256:
+            raise Failed(
+                "the package arrived damaged and was not installed",
+                "its sha256 is %s, it should be %s" % (found, sha256))
+        rpm.must("the package is damaged", "-K", "--nosignature", path)
+        if keyring:
+            keyring.give()
+    finally:
+        shutil.rmtree(folder, True)
     # Space and dependencies, as rpm itself sees them. An older kernel beside a newer one is meant.
     rpm.must("the package cannot be installed", "-i", "--oldpackage", "--test", path)
 
 
-def install(rpm, path, sha256, release):
-    check(rpm, path, sha256)
+def install(rpm, path, sha256, key, release):
+    check(rpm, path, sha256, key)
     try:
         text = rpm.must("rpm could not install the package", "-i", "--oldpackage", path)
         image = "/boot/vmlinuz-" + release
@@ -188,7 +265,7 @@ def run(module):
             if not os.path.isfile(path):
                 raise Failed("there is no package to install", path)
             try:
-                install(rpm, path, module.params["sha256"], release)
+                install(rpm, path, module.params["sha256"], module.params["key"], release)
             finally:
                 remove(path)
             result["package"] = owner(rpm, release)
@@ -210,6 +287,7 @@ def main():
             "release": {"type": "str", "required": True},
             "file": {"type": "path"},
             "sha256": {"type": "str"},
+            "key": {"type": "str", "default": ""},
         },
         required_if=[("state", "present", ["file", "sha256"])],
         supports_check_mode=True,

@@ -107,7 +107,7 @@ class Stage:
         self.inventory = folder / "hosts.yml"
         self.inventory.write_text(f"fleet:\n  hosts:\n{names}")
         self.kernel = package(folder / "kernel.rpm")
-        patch.setattr(module, "read_package", lambda _path: self.kernel)
+        patch.setattr(module, "read_package", lambda *_: self.kernel)
         patch.setattr(module, "_driver", lambda *_arguments: self.driver)
         # Waiting takes no time, and its end does not depend on this machine's speed.
         self.waited = 0.0

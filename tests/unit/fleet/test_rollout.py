@@ -376,7 +376,7 @@ def fleet_of_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RolloutRequ
     """A request for two hosts that play along."""
     kernel = package(tmp_path / "kernel.rpm")
     driver = FakeDriver(*fleet("a", "b"))
-    monkeypatch.setattr(module, "read_package", lambda _path: kernel)
+    monkeypatch.setattr(module, "read_package", lambda *_: kernel)
     monkeypatch.setattr(module, "_driver", lambda *_arguments: driver)
     monkeypatch.setattr(boot, "_POLL_SECONDS", 0.0)
     inventory = tmp_path / "hosts.yml"
@@ -428,10 +428,10 @@ def test_a_resume_brings_the_package_that_was_begun(
         with pytest.raises(FsdeployError, match="another file than the one"):
             module.resume(ResumeRequest(), journal=journal)
         kernel = replace(package(tmp_path / "kernel.rpm"), sha256="1" * 64, release="other")
-        monkeypatch.setattr(module, "read_package", lambda _path: kernel)
+        monkeypatch.setattr(module, "read_package", lambda *_: kernel)
         with pytest.raises(FsdeployError, match="the rollout to resume brings"):
             module.resume(ResumeRequest(), journal=journal)
-        monkeypatch.setattr(module, "read_package", lambda _path: replace(kernel, release=NEW))
+        monkeypatch.setattr(module, "read_package", lambda *_: replace(kernel, release=NEW))
         assert module.resume(ResumeRequest(), journal=journal).exit_code is ExitCode.OK
         with pytest.raises(FsdeployError, match="no rollout to resume"):
             module.resume(ResumeRequest(), journal=journal)
