@@ -305,13 +305,16 @@ def publish(request: PublishRequest) -> PublishReport:
         return _report(request, key, given, plan(given, published), changed=False)
     lock = folder / _OURS / "lock"
     with store.exclusive(lock, f"the repository {folder}"):
-        # Another publication may have ended while we waited.
+        # What a killed publication left, if one was.
+        scratch = folder / _OURS / "new"
+        store.remove_tree(scratch)
+        # Another may have ended while we waited.
         published = _look(folder, key)
         new = plan(given, published)
         changed = _write_beside(folder, key)
         if new:
             with store.full_disk_named(folder, "the publication", "--output"):
-                _publish(folder, key, new, published)
+                _publish(folder, key, new, published, scratch)
     return _report(request, key, given, new, changed=changed or bool(new))
 
 
@@ -347,13 +350,15 @@ def _write_beside(folder: Path, key: SigningKey) -> bool:
 
 
 def _publish(
-    folder: Path, key: SigningKey, new: Mapping[str, Given], published: Mapping[str, Published]
+    folder: Path,
+    key: SigningKey,
+    new: Mapping[str, Given],
+    published: Mapping[str, Published],
+    scratch: Path,
 ) -> None:
     # A package is there twice while it is being signed.
     needed = 2 * sum(item.path.stat().st_size for item in new.values()) + _SPARE_BYTES
     store.require_space(folder, needed, "the publication", "--output")
-    scratch = folder / _OURS / "new"
-    store.remove_tree(scratch)
     scratch.mkdir()
     try:
         for item in new.values():

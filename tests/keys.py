@@ -1,0 +1,88 @@
+"""Keys to sign with that are thrown away, in a GNUPGHOME of their own, and small packages."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from fsdeploy import run
+
+SPEC = """\
+Name: {name}
+Version: {version}
+Release: 1
+Summary: Something small
+License: GPL-2.0-only
+BuildArch: noarch
+%global _binary_payload {payload}
+%global _binary_filedigest_algorithm {digest}
+%description
+Something small.
+%install
+mkdir -p %{{buildroot}}/opt
+seq 1 2000 >%{{buildroot}}/opt/{name}
+%files
+/opt/{name}
+"""
+
+
+class Keyring:
+    """A GNUPGHOME."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+
+    def gpg(self, *words: str | Path) -> str:
+        """Run gpg in it."""
+        return run.run(["gpg", "--batch", *words], env={"GNUPGHOME": str(self.home)}).output
+
+    def make(self, name: str, *kind: str) -> str:
+        """A key without a passphrase: its fingerprint. `kind` is algorithm, usage and expiry."""
+        words = ["--passphrase", "", "--quick-generate-key", f"{name} <{name}@localhost>"]
+        self.gpg("--quiet", *words, *(kind or ("rsa2048", "sign", "never")))
+        listed = self.gpg("--with-colons", "--list-keys", f"<{name}@localhost>").splitlines()
+        return next(line.split(":")[9] for line in listed if line.startswith("fpr"))
+
+    def export(self, fingerprint: str, path: Path) -> Path:
+        """The public key in a file."""
+        path.write_text(self.gpg("--armor", "--export", fingerprint))
+        return path
+
+
+@contextlib.contextmanager
+def keyring() -> Iterator[Keyring]:
+    """A GNUPGHOME that goes with its agent. The path of an agent's socket must be short."""
+    home = Path(tempfile.mkdtemp(prefix="fsd-keys-"))
+    try:
+        yield Keyring(home)
+    finally:
+        run.run(["gpgconf", "--kill", "all"], env={"GNUPGHOME": str(home)}, check=False)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def small_package(
+    folder: Path,
+    name: str = "small",
+    version: str = "1",
+    *,
+    payload: str = "w6.gzdio",
+    digest: str = "8",
+) -> Path:
+    """A package of one file, not signed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    spec = folder / f"{name}.spec"
+    spec.write_text(SPEC.format(name=name, version=version, payload=payload, digest=digest))
+    run.run(["rpmbuild", "-bb", "--define", f"_topdir {folder}/top", spec])
+    (made,) = (folder / "top").glob(f"RPMS/*/{name}-{version}-*.rpm")
+    return made.rename(folder / made.name)
+
+
+def changed(package: Path, copy: Path) -> Path:
+    """A copy of which one bit, near the end of the payload, is another."""
+    data = bytearray(package.read_bytes())
+    data[-100] ^= 1
+    copy.write_bytes(data)
+    return copy
