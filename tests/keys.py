@@ -16,16 +16,16 @@ Version: {version}
 Release: 1
 Summary: Something small
 License: GPL-2.0-only
-BuildArch: noarch
+{arch}
 %global _binary_payload {payload}
 %global _binary_filedigest_algorithm {digest}
 %description
 Something small.
 %install
-mkdir -p %{{buildroot}}/opt
-seq 1 2000 >%{{buildroot}}/opt/{name}
+mkdir -p $(dirname %{{buildroot}}{file})
+seq 1 2000 >%{{buildroot}}{file}
 %files
-/opt/{name}
+{file}
 """
 
 
@@ -70,12 +70,18 @@ def small_package(
     *,
     payload: str = "w6.gzdio",
     digest: str = "8",
+    file: str = "/opt/something",
+    arch: str = "noarch",
 ) -> Path:
     """A package of one file, not signed."""
     folder.mkdir(parents=True, exist_ok=True)
     spec = folder / f"{name}.spec"
-    spec.write_text(SPEC.format(name=name, version=version, payload=payload, digest=digest))
-    run.run(["rpmbuild", "-bb", "--define", f"_topdir {folder}/top", spec])
+    values = {"name": name, "version": version, "payload": payload, "digest": digest}
+    spec.write_text(
+        SPEC.format(**values, file=file, arch="BuildArch: noarch" if arch == "noarch" else "")
+    )
+    target = ["--target", "x86_64"] if arch == "x86_64" else []
+    run.run(["rpmbuild", "-bb", *target, "--define", f"_topdir {folder}/top", spec])
     (made,) = (folder / "top").glob(f"RPMS/*/{name}-{version}-*.rpm")
     return made.rename(folder / made.name)
 

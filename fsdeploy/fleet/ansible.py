@@ -96,11 +96,12 @@ class Events:
 def message_of(result: Mapping[str, Any]) -> str:
     """The sentence in a task's result that says what went wrong."""
     text = str(result.get("msg") or result.get("reason") or "")
-    said = (result.get(name) for name in ("module_stderr", "module_stdout", "stderr", "response"))
+    if result.get("url") and result.get("response"):
+        # What get_url could not fetch, and why.
+        text = f"{result['url']}: {result['response']}"
+    said = (result.get(name) for name in ("module_stderr", "module_stdout", "stderr"))
     error = next((str(item).strip() for item in said if item and str(item).strip()), "")
-    if error and (
-        not text or text.startswith(("MODULE FAILURE", "non-zero return code", "Request failed"))
-    ):
+    if error and (not text or text.startswith(("MODULE FAILURE", "non-zero return code"))):
         text = error.splitlines()[-1]
     return " ".join(text.split()) or "a task failed without a message"
 

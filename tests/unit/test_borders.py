@@ -56,7 +56,14 @@ def test_one_place_knows_ssh() -> None:
         ("bench", ["fsdeploy.fleet", "fsdeploy.verify", "fsdeploy.cli"]),
         (
             "kernel",
-            ["fsdeploy.bench", "fsdeploy.fleet", "fsdeploy.lab", "fsdeploy.verify", "fsdeploy.cli"],
+            [
+                f"fsdeploy.{room}"
+                for room in ("bench", "cli", "fleet", "lab", "repository", "verify")
+            ],
+        ),
+        (
+            "repository",
+            [f"fsdeploy.{room}" for room in ("bench", "cli", "fleet", "lab", "verify")],
         ),
         ("lab", ["fsdeploy.bench", "fsdeploy.fleet", "fsdeploy.verify", "fsdeploy.cli"]),
         ("fleet", ["fsdeploy.bench", "fsdeploy.lab", "fsdeploy.cli"]),

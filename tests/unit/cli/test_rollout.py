@@ -65,6 +65,15 @@ def test_without_options_the_defaults_hold(monkeypatch: pytest.MonkeyPatch) -> N
     assert request == RolloutRequest(Path("hosts.yml"), Path("k.rpm"))
 
 
+def test_hosts_are_told_the_key_and_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    signed = "--key fleet.asc --repository http://repo/fsdeploy"
+    request = ask(monkeypatch, f"-i hosts.yml --kernel k.rpm {signed}")
+    assert isinstance(request, RolloutRequest)
+    assert (request.key, request.repository) == (Path("fleet.asc"), "http://repo/fsdeploy")
+    again = ask(monkeypatch, f"--resume {signed}")
+    assert again == ResumeRequest(key=Path("fleet.asc"), repository="http://repo/fsdeploy")
+
+
 def test_a_resume_needs_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ask(monkeypatch, "--resume") == ResumeRequest()
     assert ask(monkeypatch, "--resume --budget 2") == ResumeRequest(budget=2)

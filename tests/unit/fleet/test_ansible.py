@@ -74,6 +74,14 @@ def test_results_by_host() -> None:
         ),
         ({"msg": "non-zero return code", "stderr": "no such thing"}, "no such thing"),
         ({}, "a task failed without a message"),
+        (
+            {
+                "msg": "Request failed",
+                "response": "HTTP Error 404: Not Found",
+                "url": "http://repo/a.rpm",
+            },
+            "http://repo/a.rpm: HTTP Error 404: Not Found",
+        ),
     ],
 )
 def test_messages(result: dict[str, str], message: str) -> None:

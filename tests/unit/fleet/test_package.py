@@ -9,6 +9,13 @@ import pytest
 
 from fsdeploy.errors import FsdeployError
 from fsdeploy.fleet.package import is_patched, read_package, recorded_sha256, sha256_of
+from fsdeploy.repository.publish import PublishRequest, publish
+from tests.keys import keyring, small_package
+
+
+def kernel_package(folder: Path) -> Path:
+    """A small package that brings a kernel, as far as its files tell."""
+    return small_package(folder, "kernel", file="/boot/vmlinuz-1-1", arch="x86_64")
 
 
 @pytest.mark.parametrize(
@@ -46,6 +53,28 @@ def test_a_package_that_is_not_what_was_built(tmp_path: Path) -> None:
     path.write_bytes(b"x" * 999)
     with pytest.raises(FsdeployError, match="is not what was built"):
         read_package(path)
+
+
+def test_a_package_of_a_repository_must_be_signed_with_its_key(tmp_path: Path) -> None:
+    with keyring() as keys:
+        fleet, other = keys.make("fleet"), keys.make("other")
+        kernel = kernel_package(tmp_path)
+        published = publish(PublishRequest((kernel,), fleet, tmp_path / "repository", keys.home))
+        stranger = keys.export(other, tmp_path / "other.asc")
+    inside = published.path_of(published.added[0])
+    assert read_package(kernel).key is None
+    package = read_package(inside)
+    assert package.key
+    assert (package.key.path, package.key.fingerprint) == (published.public_key, fleet)
+    assert package.release == "1-1"
+    assert read_package(inside, published.public_key) == package
+    with pytest.raises(FsdeployError, match=f"must be signed with the key {fleet}.*is not signed"):
+        read_package(kernel, published.public_key)
+    with pytest.raises(FsdeployError, match=f"must be signed with the key {other}"):
+        read_package(inside, stranger)
+    inside.write_bytes(kernel.read_bytes())
+    with pytest.raises(FsdeployError, match="is not signed"):
+        read_package(inside)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"outputs": []}', '{"outputs": {"o.rpm": 1}}'])

@@ -15,10 +15,13 @@ from fsdeploy.fleet import boot
 from fsdeploy.fleet import rollout as module
 from fsdeploy.fleet.driver import Driver
 from fsdeploy.fleet.journal import Journal
+from fsdeploy.fleet.package import KernelPackage
 from fsdeploy.fleet.plan import Candidate, Policy, plan_rollout
 from fsdeploy.fleet.preflight import Snapshot
 from fsdeploy.fleet.rollout import ResumeRequest, RolloutReport, RolloutRequest, Walk
 from fsdeploy.fleet.states import State
+from fsdeploy.fleet.why import why
+from fsdeploy.repository.key import PublicKey
 from tests.unit.fleet.fakes import NEW, OLD, FakeDriver, FakeHost, package
 
 
@@ -435,6 +438,62 @@ def test_a_resume_brings_the_package_that_was_begun(
         assert module.resume(ResumeRequest(), journal=journal).exit_code is ExitCode.OK
         with pytest.raises(FsdeployError, match="no rollout to resume"):
             module.resume(ResumeRequest(), journal=journal)
+
+
+def test_a_resume_asks_for_the_same_signature(
+    fleet_of_two: RolloutRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signed = replace(package(tmp_path / "kernel.rpm"), key=PublicKey(tmp_path / "key", "F" * 40))
+    asked_with: list[Path | None] = []
+
+    def read(_path: Path, key: Path | None) -> KernelPackage:
+        asked_with.append(key)
+        return signed
+
+    monkeypatch.setattr(module, "read_package", read)
+    with Journal(tmp_path / "j") as journal:
+        hosts = [Candidate("a", "metal"), Candidate("b", "metal")]
+        plan = plan_rollout(NEW, hosts, fleet_of_two.policy)
+        monkeypatch.setattr(module, "_plan", lambda *_: plan)
+        monkeypatch.setattr(module.Walk, "run", lambda _walk: "cut off")
+        module.rollout(replace(fleet_of_two, repository="http://repo"), journal=journal)
+        record = journal.latest()
+        assert record
+        assert record.request["fingerprint"] == "F" * 40
+        # The key that was found beside the package is the one that is asked for again.
+        module.resume(ResumeRequest(), journal=journal)
+        assert asked_with == [None, tmp_path / "key"]
+        for other, message in (
+            (PublicKey(tmp_path / "key", "E" * 40), f"asks for the key {'F' * 40}, given is E"),
+            (None, "--repository needs the public key"),
+        ):
+            signed = replace(signed, key=other)
+            with pytest.raises(FsdeployError, match=message):
+                module.resume(ResumeRequest(), journal=journal)
+
+
+def test_hosts_fetch_only_what_is_signed(fleet_of_two: RolloutRequest, tmp_path: Path) -> None:
+    with Journal(tmp_path / "j") as journal:
+        with pytest.raises(FsdeployError, match="--repository needs the public key"):
+            module.rollout(replace(fleet_of_two, repository="http://repo"), journal=journal)
+        assert journal.latest() is None
+
+
+def test_a_refused_package_stops_the_waves_and_is_told(
+    fleet_of_two: RolloutRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = "the package is not signed: rpm says: sha1 md5 OK"
+    one, two = fleet("a", "b")
+    one.stage_fails = two.stage_fails = said
+    monkeypatch.setattr(module, "_driver", lambda *_arguments: FakeDriver(one, two))
+    with Journal(tmp_path / "j") as journal:
+        report = module.rollout(fleet_of_two, journal=journal)
+        assert report.exit_code is ExitCode.CHECK_FAILED
+        assert [host.state for host in report.hosts] == [State.ROLLED_BACK, State.PLANNED]
+        assert said in report.stopped
+        assert why("a", journal=journal).sentence == f"rolled back: not installed: {said}"
+        assert said in why("b", journal=journal).sentence
+    assert (one.boots, two.boots, one.done, two.done) == (0, 0, [], [])
 
 
 def test_a_host_may_leave_the_inventory_once_it_is_done(

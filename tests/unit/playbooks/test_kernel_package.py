@@ -134,8 +134,7 @@ def test_this_machines_rpm_refuses_what_is_not_signed(keys: Keyring, tmp_path: P
         packages[key] = tmp_path / f"{key}.rpm"
         shutil.copyfile(unsigned, packages[key])
         words = ["rpmsign", "--define", "__gpg /usr/bin/gpg", "--define", f"_gpg_name {key}"]
-        signing = [*words, "--addsign", "--rpmv3", packages[key]]
-        run.run(signing, env={"GNUPGHOME": str(keys.home)})
+        run.run([*words, "--addsign", "--rpmv3", packages[key]], env={"GNUPGHOME": str(keys.home)})
     public = keys.export(fleet, tmp_path / "key").read_text()
     before = run.run(["rpm", "-qa"]).output
     for package, text, reason in (

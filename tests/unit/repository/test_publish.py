@@ -187,7 +187,7 @@ def test_killed_anywhere_readers_see_old_or_new(
         with monkeypatch.context() as patch:
             # A killed process tidies nothing up: after the first every step kills.
             patch.setattr(store, "remove_tree", stepping(store.remove_tree))
-            patch.setattr(module.shutil, "copyfile", stepping(shutil.copyfile))
+            patch.setattr(shutil, "copyfile", stepping(shutil.copyfile))
             for name in ("rename", "replace", "symlink", "link"):
                 patch.setattr(os, name, stepping(getattr(os, name)))
             # The disk's time is not wanted here.
@@ -219,7 +219,7 @@ def test_a_full_disk_is_told_and_nothing_changes(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(module.shutil, "copyfile", full)
+    monkeypatch.setattr(shutil, "copyfile", full)
     with pytest.raises(FsdeployError, match="the disk is full") as problem:
         publish(request_of(made.newer))
     assert "--output" in problem.value.hint
