@@ -29,7 +29,7 @@ from fsdeploy.repository.publish import (
     read_metadata,
 )
 from fsdeploy.repository.signature import content_sha256, signature_problem
-from tests.keys import changed, small_package
+from tests.keys import changed, keyring, small_package
 from tests.unit.repository.conftest import Made
 
 
@@ -315,6 +315,23 @@ def test_a_package_signed_with_another_key_is_signed_anew(
     report = publish(request_of(theirs, output=tmp_path / "ours"))
     assert signature_problem(report.path_of(theirs.name), report.public_key) == ""
     assert signature_problem(theirs, report.public_key) != ""
+
+
+def test_the_primary_part_of_a_key_signs(
+    request_of: Callable[..., PublishRequest],
+) -> None:
+    with keyring() as keys:
+        name = keys.make("parts")
+        keys.gpg("--passphrase", "", "--quick-add-key", name, "rsa2048", "sign", "never")
+        report = publish(request_of(key=name, gnupg_home=keys.home))
+        form = ["--qf", "%{SIGPGP:pgpsig} %{RSAHEADER:pgpsig}"]
+        path = report.path_of(report.added[0])
+        told = run.run(["rpm", "-qp", "--nosignature", *form, path]).output
+        assert told.count(f"Key ID {name[-16:].lower()}") == 2
+        listed = report.directory / "repodata" / "repomd.xml"
+        words = ["gpg", "--status-fd", "1", "--verify", f"{listed}.asc", str(listed)]
+        said = run.run(words, env={"GNUPGHOME": str(keys.home)}).output
+        assert f"VALIDSIG {name} " in said
 
 
 def test_a_signed_header_alone_is_not_enough(
