@@ -101,8 +101,13 @@ class SigningKey:
 
     def export(self) -> str:
         """The public key, for hosts."""
-        words = ["gpg", "--batch", "--armor", "--export-options", "export-minimal", "--export"]
-        return run.run([*words, self.fingerprint], env=self.environment).output
+        with tempfile.TemporaryDirectory(prefix="fsdeploy-key-") as folder:
+            # To a file: what gpg has to say beside it is not part of the key.
+            path = Path(folder) / PUBLIC_KEY
+            words = ["gpg", "--batch", "--armor", "--output", str(path)]
+            words += ["--export-options", "export-minimal", "--export", self.fingerprint]
+            run.run(words, env=self.environment)
+            return path.read_text(encoding="ascii")
 
     def sign_file(self, path: Path, signature: Path) -> None:
         """A signature beside a file."""

@@ -242,19 +242,28 @@ def plan(given: Sequence[Given], published: Mapping[str, Published]) -> dict[str
     return new
 
 
-def _look(folder: Path, key: SigningKey) -> dict[str, Published]:
-    """What is published. FsdeployError for a folder that is not ours, or not this key's."""
-    if not folder.exists():
-        return {}
-    if not folder.is_dir():
+def _refuse_foreign(folder: Path) -> None:
+    """A folder with things of others in it is left alone."""
+    if folder.exists() and not folder.is_dir():
         raise FsdeployError(f"{folder} is not a folder")
-    names = {path.name for path in folder.iterdir()}
+    names = {path.name for path in folder.iterdir()} if folder.exists() else set()
     if names and _OURS not in names:
         raise FsdeployError(
             f"{folder} has other things in it, {min(names)} for one",
             hint="name a new or an empty folder, or one that fsdeploy publish made",
         )
-    if PUBLIC_KEY in names:
+    link = folder / _LINK
+    if link.exists() and not link.is_symlink():
+        raise FsdeployError(
+            f"{folder} is a copy of a repository in which {_LINK} is no link any more",
+            hint="publish into the first one and copy that again (rsync -a keeps links)",
+        )
+
+
+def _look(folder: Path, key: SigningKey) -> dict[str, Published]:
+    """What is published. FsdeployError for a folder that is not ours, or not this key's."""
+    _refuse_foreign(folder)
+    if (folder / PUBLIC_KEY).is_file():
         other = read_public_key(folder / PUBLIC_KEY).fingerprint
         if other != key.fingerprint:
             raise FsdeployError(
@@ -300,15 +309,14 @@ def publish(request: PublishRequest) -> PublishReport:
     key = find_signing_key(request.key, request.gnupg_home)
     given = [read_given(path) for path in request.packages]
     folder = request.output.absolute()
-    published = _look(folder, key)
     if request.dry_run:
-        return _report(request, key, given, plan(given, published), changed=False)
+        return _report(request, key, given, plan(given, _look(folder, key)), changed=False)
+    _refuse_foreign(folder)
     lock = folder / _OURS / "lock"
     with store.exclusive(lock, f"the repository {folder}"):
         # What a killed publication left, if one was.
         scratch = folder / _OURS / "new"
         store.remove_tree(scratch)
-        # Another may have ended while we waited.
         published = _look(folder, key)
         new = plan(given, published)
         changed = _write_beside(folder, key)

@@ -263,6 +263,11 @@ def test_a_folder_that_is_not_ours_is_left_alone(
     before = tree(folder)
     refused(request_of(key=made.other), "is signed with the key")
     assert tree(folder) == before
+    copy = folder.with_name("copy")
+    shutil.copytree(folder, copy)
+    before = tree(copy)
+    refused(request_of(output=copy), "is a copy of a repository")
+    assert tree(copy) == before
 
 
 def test_a_package_is_never_replaced_by_another(
@@ -317,13 +322,16 @@ def test_a_package_signed_with_another_key_is_signed_anew(
     assert signature_problem(theirs, report.public_key) != ""
 
 
-def test_the_primary_part_of_a_key_signs(
+def test_the_primary_part_of_a_key_signs_and_nothing_is_mixed_into_it(
     request_of: Callable[..., PublishRequest],
 ) -> None:
     with keyring() as keys:
         name = keys.make("parts")
         keys.gpg("--passphrase", "", "--quick-add-key", name, "rsa2048", "sign", "never")
+        # gpg warns of such a folder; the warning is no part of the key that hosts get.
+        keys.home.chmod(0o755)
         report = publish(request_of(key=name, gnupg_home=keys.home))
+        assert report.public_key.read_text().startswith("-----BEGIN PGP PUBLIC KEY BLOCK-----")
         form = ["--qf", "%{SIGPGP:pgpsig} %{RSAHEADER:pgpsig}"]
         path = report.path_of(report.added[0])
         told = run.run(["rpm", "-qp", "--nosignature", *form, path]).output
