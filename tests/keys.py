@@ -39,10 +39,11 @@ class Keyring:
         """Run gpg in it."""
         return run.run(["gpg", "--batch", *words], env={"GNUPGHOME": str(self.home)}).output
 
-    def make(self, name: str, *kind: str) -> str:
+    def make(self, name: str, *kind: str, when: str = "") -> str:
         """A key without a passphrase: its fingerprint. `kind` is algorithm, usage and expiry."""
+        clock = ["--faked-system-time", when] if when else []
         words = ["--passphrase", "", "--quick-generate-key", f"{name} <{name}@localhost>"]
-        self.gpg("--quiet", *words, *(kind or ("rsa2048", "sign", "never")))
+        self.gpg("--quiet", *clock, *words, *(kind or ("rsa2048", "sign", "never")))
         listed = self.gpg("--with-colons", "--list-keys", f"<{name}@localhost>").splitlines()
         return next(line.split(":")[9] for line in listed if line.startswith("fpr"))
 

@@ -95,7 +95,7 @@ def test_gpg_is_asked_for_the_key(made: Made, tmp_path: Path) -> None:
 def test_keys_that_rpm_4_8_cannot_check_are_refused() -> None:
     with keyring() as keys:
         keys.make("modern", "ed25519", "sign", "never")
-        keys.make("gone", "rsa2048", "sign", "seconds=1")
+        keys.make("gone", "rsa2048", "sign", "1d", when="20200101T000000")
         keys.make("master", "rsa2048", "cert", "never")
         for name, reason in (
             ("modern", "ed25519"),
