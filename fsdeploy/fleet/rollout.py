@@ -29,6 +29,7 @@ from fsdeploy.fleet.preflight import Snapshot, default_release, judge, python_fi
 from fsdeploy.fleet.standing import Seen, Standing, stand
 from fsdeploy.fleet.states import FINAL, HALF_WAY, State
 from fsdeploy.fleet.transport import Pulse
+from fsdeploy.fleet.tuning import expected_settings
 from fsdeploy.verify.report import Expectation, failures
 
 _SOAK_TELL_SECONDS = 60.0
@@ -633,6 +634,7 @@ class Walk:
             default=default,
             previous=str(self._record(host).facts.get("previous", "")),
             patched=self._package.is_patched,
+            tuning=expected_settings(host),
         )
 
     def _verify(self, hosts: Sequence[str]) -> None:

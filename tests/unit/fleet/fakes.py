@@ -103,6 +103,7 @@ class FakeDriver:
         self._store = store
         self._point = point
         self._power = power
+        self.expected: list[Mapping[str, Expectation]] = []
         self._save()
 
     def __enter__(self) -> FakeDriver:
@@ -243,6 +244,7 @@ class FakeDriver:
         self, expectations: Mapping[str, Expectation]
     ) -> Mapping[str, Sequence[CheckResult] | None]:
         self._call("verify", list(expectations))
+        self.expected.append(expectations)
         found: dict[str, Sequence[CheckResult] | None] = {}
         for name, expected in expectations.items():
             host = self.hosts[name]

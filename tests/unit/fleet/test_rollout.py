@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -61,7 +62,8 @@ class Rollout:
 
 
 @pytest.fixture
-def rollout(tmp_path: Path) -> Rollout:
+def rollout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rollout:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     return Rollout(tmp_path)
 
 
@@ -76,6 +78,20 @@ def test_all_is_well(rollout: Rollout) -> None:
     assert [hosts for call, hosts in driver.calls if call == "stage"] == [("a",), ("b", "c")]
     states = [event.state for event in rollout.journal.events(rollout.number, "a")]
     assert states == ["planned", "preflight", "staged", "armed", "trial", "verified", "promoted"]
+
+
+def test_a_tuned_host_keeps_its_tuning(rollout: Rollout, tmp_path: Path) -> None:
+    setting = {"kind": "value", "target": "/proc/sys/net/core/somaxconn", "wanted": "16384"}
+    ended = {"before": "128", "after": "16384", "outcome": "changed", "reason": ""}
+    applied = tmp_path / "fsdeploy" / "tuning" / "applied"
+    applied.mkdir(parents=True)
+    (applied / "a.json").write_text(json.dumps({"results": [{**setting, **ended}]}))
+    driver = FakeDriver(FakeHost("a"), FakeHost("b"))
+    assert rollout.run(driver).exit_code is ExitCode.OK
+    # On the trial kernel and after the promotion.
+    of_a = [expected["a"].tuning for expected in driver.expected if "a" in expected]
+    assert [[item["value"] for item in tuning] for tuning in of_a] == [["16384"]] * 2
+    assert {e["b"].tuning for e in driver.expected if "b" in e} == {()}
 
 
 def test_a_second_rollout_changes_nothing(rollout: Rollout) -> None:
