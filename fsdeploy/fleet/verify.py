@@ -56,15 +56,19 @@ class VerifyReport:
                     "host": host.host,
                     "reached": host.reached,
                     "ok": host.ok,
+                    "state": host.state,
+                    "kernel": host.kernel,
                     "message": host.message,
                     "expected": self.expected[host.host].as_dict(),
                     "checks": [
                         {
+                            "group": check.group,
                             "name": check.name,
                             "title": check.title,
                             "outcome": str(check.outcome),
                             "required": check.required,
                             "message": check.message,
+                            "seconds": check.seconds,
                         }
                         for check in host.checks
                     ],
