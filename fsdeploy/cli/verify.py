@@ -97,7 +97,7 @@ def show(report: VerifyReport) -> None:
             f"{word} on {finding.count} of {len(hosts)} hosts: {finding.title}", finding.hosts
         )
     counts = ", ".join(f"{count} {state}" for state, count in states(hosts).items())
-    ui.say(f"{len(hosts)} hosts: {counts}")
+    ui.say(f"{len(hosts)} host{'s' if len(hosts) != 1 else ''}: {counts}")
     ui.note(f"log: {report.log}")
 
 

@@ -125,7 +125,9 @@ def findings(hosts: Sequence[HostReport]) -> tuple[Finding, ...]:
 
 def silent(hosts: Sequence[HostReport]) -> Mapping[str, tuple[str, ...]]:
     """Hosts that did not answer, by the reason."""
-    return _by_message((host.message or "no answer", host.host) for host in hosts if not host.reached)
+    return _by_message(
+        (host.message or "no answer", host.host) for host in hosts if not host.reached
+    )
 
 
 def states(hosts: Sequence[HostReport]) -> Mapping[str, int]:

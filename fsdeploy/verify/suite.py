@@ -73,7 +73,7 @@ def _parts(hosts: Sequence[str]) -> list[list[str]]:
 
 
 def _command(folder: Path, ssh_config: Path, limit: float) -> list[str | Path]:
-    """pytest's argument list, for what is in the folder."""
+    """The argument list of pytest, for what is in the folder."""
     return [
         sys.executable,
         "-m",
@@ -145,4 +145,3 @@ def run_checks(
                     raise FsdeployError(f"the checks could not run: {tail}", log=log)
                 texts.append((folder / "results").read_text(encoding="utf-8"))
         return parse_results("".join(texts), expectations)
-

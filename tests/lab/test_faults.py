@@ -138,6 +138,7 @@ def test_one_host_panics_and_one_hangs_and_nobody_is_needed(
         ],
         check=False,
     )
+    print(answer.output)
     report = json.loads(answer.output[answer.output.index("\n{\n") :])
     first, second, third = report["hosts"]
     assert (first["state"], first["kernel"]) == ("promoted", patched.release)
