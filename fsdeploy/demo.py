@@ -25,7 +25,7 @@ from fsdeploy.lab import machine
 
 # A kernel that lacks the driver of the host's disk: it panics where it mounts its root file
 # system, the way a real misconfigured kernel does.
-_BROKEN = "# CONFIG_VIRTIO_BLK is not set\n"
+BROKEN = "# CONFIG_VIRTIO_BLK is not set\n"
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def demo(request: DemoRequest) -> list[Scene]:
     play = _Play()
     with tempfile.TemporaryDirectory(prefix="fsdeploy-demo-") as scratch:
         broken = Path(scratch) / "no-disk-driver.config"
-        broken.write_text(_BROKEN, encoding="utf-8")
+        broken.write_text(BROKEN, encoding="utf-8")
         kernels = {}
         for name, stock, extra in (
             ("stock", True, ()),

@@ -16,13 +16,15 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from fsdeploy import run
-from fsdeploy.errors import ExitCode, FsdeployError
+from fsdeploy import demo, run
+from fsdeploy.errors import ExitCode
 from fsdeploy.fleet import rollout as fleet_rollout
 from fsdeploy.fleet.drive import FleetDriver
 from fsdeploy.fleet.driver import StepResult
@@ -30,24 +32,35 @@ from fsdeploy.fleet.journal import HostRecord, Journal
 from fsdeploy.fleet.package import KernelPackage, read_package
 from fsdeploy.fleet.plan import Policy
 from fsdeploy.fleet.rollback import RollbackRequest, rollback_kernel
-from fsdeploy.fleet.rollout import ResumeRequest, RolloutRequest, resume, rollout
 from fsdeploy.fleet.states import State
 from fsdeploy.fleet.verify import VerifyRequest, verify_hosts
 from fsdeploy.kernel import build
 from fsdeploy.lab import machine, qemu
+from fsdeploy.lab import state as state_of_lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.build]
 
 FSDEPLOY = (sys.executable, "-m", "fsdeploy")
 SOURCE = Path(__file__).parent / "fault" / "fault.c"
 # Where a CentOS host loads drivers at boot.
-STARTER = "/etc/sysconfig/modules/fault.modules"
-NO_WAVES = Policy(shares=(), soak=0, budget=2)
+STARTERS = "/etc/sysconfig/modules"
+GRUB = b"GNU GRUB  version 0.97"
+PACKAGES = "/var/lib/fsdeploy/packages"  # where a host gets packages
+LINK = "net0"  # QEMU's name for a host's network
+TRIAL_SECONDS = 75  # for a host to come back from a trial boot, before scaling
 
 
 @pytest.fixture(scope="module")
 def patched() -> build.Build:
     return build.build_kernel(build.request("lts61", fragments=("lab",)))
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory: pytest.TempPathFactory) -> build.Build:
+    """The demo's kernel that panics at the mount of its root."""
+    fragment = tmp_path_factory.mktemp("fragment") / "no-disk-driver.config"
+    fragment.write_text(demo.BROKEN)
+    return build.build_kernel(build.request("lts61", fragments=("lab", str(fragment))))
 
 
 @pytest.fixture(scope="module")
@@ -76,37 +89,48 @@ def three(lab_home: Path, stock_lts61: build.Build) -> Iterator[machine.Lab]:
 
 
 @pytest.fixture
-def lab(three: machine.Lab, stock_lts61: build.Build) -> Iterator[machine.Lab]:
-    """The three hosts as they were: on the stock kernel, with nothing of ours on them."""
+def lab(three: machine.Lab) -> Iterator[machine.Lab]:
+    """The three hosts; what makes one fail is taken away afterwards."""
     yield three
-    for name in three.names:
-        three.command(f"rm -f {STARTER} /root/fault.ko /root/full", name)
-    moved = [name for name in three.names if running(three, name) != stock_lts61.release]
+    for record in three.hosts:
+        qemu.execute(record.qmp, "set_link", {"name": LINK, "up": True})
+        three.command(f"rm -rf {STARTERS} /root/fault.ko {PACKAGES}", record.name)
+
+
+def put_on(lab: machine.Lab, names: Sequence[str], release: str) -> None:
+    """Hosts that an earlier test left on another kernel go back to this one."""
+    moved = [name for name in names if running(lab, name) != release]
     if moved:
-        back = rollback_kernel(
-            RollbackRequest(three.inventory, limit=tuple(moved), to=stock_lts61.release)
-        )
+        back = rollback_kernel(RollbackRequest(lab.inventory, limit=tuple(moved), to=release))
         assert back.exit_code is ExitCode.OK, back.hosts
-    for name in three.names:
-        three.command("rpm -qa 'kernel-fastsocket' | xargs -r rpm -e", name)
+        for name in moved:
+            lab.command("rpm -e $(rpm -q kernel-fastsocket)", name)
 
 
 def running(lab: machine.Lab, name: str) -> str:
     return lab.command("uname -r", name)
 
 
+def record_of(lab: machine.Lab, name: str) -> state_of_lab.HostRecord:
+    return next(record for record in lab.hosts if record.name == name)
+
+
+def boots_of(lab: machine.Lab, name: str) -> int:
+    return record_of(lab, name).serial.read_bytes().count(GRUB)
+
+
+def at_boot(lab: machine.Lab, name: str, script: str, order: str = "50-fault") -> None:
+    """Let a host run something at each boot, where its drivers are loaded."""
+    path = f"{STARTERS}/{order}.modules"
+    text = shlex.quote(f"#!/bin/sh\n{script}\nexit 0\n")
+    lab.command(f"mkdir -p {STARTERS}; printf %s {text} >{path}; chmod 755 {path}; sync", name)
+
+
 def plant(lab: machine.Lab, name: str, driver: bytes, how: str, release: str) -> None:
-    """Make a host's start scripts load the driver when it runs that kernel."""
+    """Make a host load the driver when it runs that kernel."""
     text = base64.b64encode(driver).decode()
     lab.command(f"echo {text} | base64 -d >/root/fault.ko", name)
-    script = f"""#!/bin/sh
-[ "$(uname -r)" = {release} ] && insmod /root/fault.ko how={how}
-exit 0
-"""
-    lab.command(
-        f"printf %s {shlex.quote(script)} >{STARTER}; chmod 755 {STARTER}; sync",
-        name,
-    )
+    at_boot(lab, name, f'[ "$(uname -r)" = {release} ] && insmod /root/fault.ko how={how}')
 
 
 def is_as_before(lab: machine.Lab, name: str, release: str) -> None:
@@ -118,35 +142,303 @@ def is_as_before(lab: machine.Lab, name: str, release: str) -> None:
     assert host.ok, [check for check in host.checks if check.outcome == "failed"]
 
 
-def scaled_span(seconds: float) -> str:
-    return f"{qemu.scaled(seconds):g}"
+class Command:
+    """A `fsdeploy rollout` in a process of its own."""
+
+    def __init__(self, process: run.Process, out: Path, before: int) -> None:
+        self.process = process
+        self._out = out
+        self._before = before
+
+    def wait_for(self, name: str, state: State) -> None:
+        """Until the journal has a host there, or further on its way."""
+        way = list(State)
+
+        def arrived() -> bool:
+            record = self._record(name)
+            return record is not None and way.index(record.state) >= way.index(state)
+
+        self.wait_until(arrived)
+
+    def _record(self, name: str) -> HostRecord | None:
+        with Journal.to_read() as book:
+            record = book.latest_of(name)
+        return record if record and record.rollout > self._before else None
+
+    def wait_until(self, condition: Callable[[], bool], seconds: float = 240) -> None:
+        deadline = time.monotonic() + qemu.scaled(seconds)
+        while not condition():
+            assert self.process.poll() is None, self.output
+            assert time.monotonic() < deadline, self.output
+            time.sleep(0.05)
+
+    @property
+    def output(self) -> str:
+        return self._out.read_text(errors="replace")
+
+    def report(self) -> tuple[int, dict[str, Any]]:
+        """Its exit code and what `--json` gave, at its end."""
+        code = run.wait(self.process, qemu.scaled(600))
+        assert code is not None, self.output
+        document: dict[str, Any] = json.loads(self.output[self.output.rindex("\n{\n") :])
+        return code, document
+
+
+def latest_rollout() -> int:
+    with Journal.to_read() as book:
+        record = book.latest()
+    return record.number if record else 0
+
+
+@contextlib.contextmanager
+def rollout(folder: Path, *words: str | Path) -> Iterator[Command]:
+    """A rollout that begins, or goes on with --resume."""
+    before = latest_rollout() - ("--resume" in words)
+    out = folder / "output"
+    limit = ("--trial-timeout", f"{qemu.scaled(TRIAL_SECONDS):g}")
+    with out.open("wb") as stream:
+        argv = [*FSDEPLOY, "rollout", "--json", *limit, *words]
+        with run.running(run.start(argv, stdout=stream)) as process:
+            yield Command(process, out, before)
+
+
+def one_wave(lab: machine.Lab, folder: Path, *names: str) -> Path:
+    """An inventory whose hosts are of different classes: all of them are canaries, in one wave."""
+    document = yaml.safe_load(lab.inventory.read_text())
+    document["fleet"]["hosts"] = {name: {"fsdeploy_class": name} for name in names}
+    path = folder / "hosts.yml"
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+def states_of(report: Mapping[str, Any]) -> dict[str, str]:
+    return {host["host"]: host["state"] for host in report["hosts"]}
+
+
+def reasons_of(report: Mapping[str, Any]) -> dict[str, str]:
+    return {host["host"]: host["reason"] for host in report["hosts"]}
 
 
 def test_one_host_panics_and_one_hangs_and_nobody_is_needed(
-    lab: machine.Lab, patched: build.Build, stock_lts61: build.Build, driver: bytes
+    lab: machine.Lab,
+    patched: build.Build,
+    stock_lts61: build.Build,
+    driver: bytes,
+    tmp_path: Path,
 ) -> None:
+    put_on(lab, lab.names, stock_lts61.release)
     plant(lab, "lab2", driver, "panic", patched.release)
     plant(lab, "lab3", driver, "hard", patched.release)
-    answer = run.run(
-        [
-            *FSDEPLOY,
-            "rollout",
-            *("--inventory", lab.inventory, "--kernel", patched.kernel_rpm, "--json"),
-            *("--waves", "", "--soak", "0", "--budget", "2"),
-            *("--trial-timeout", scaled_span(60)),
-            *("--power-command", shlex.join([*FSDEPLOY, "lab", "power", "{host}", "reset"])),
-        ],
-        check=False,
-    )
-    print(answer.output)
-    report = json.loads(answer.output[answer.output.index("\n{\n") :])
-    first, second, third = report["hosts"]
-    assert (first["state"], first["kernel"]) == ("promoted", patched.release)
-    assert second["state"] == third["state"] == "rolled-back"
-    assert "by itself after" in second["reason"]
-    assert "after its power was switched" in third["reason"]
+    # As an operator gives the command of a machine's BMC.
+    switch = shlex.join([*FSDEPLOY, "lab", "power", "{host}", "reset"])
+    with rollout(
+        tmp_path,
+        *("--inventory", lab.inventory, "--kernel", patched.kernel_rpm),
+        *("--waves", "", "--soak", "0", "--budget", "2", "--power-command", switch),
+    ) as command:
+        code, report = command.report()
+    assert code == report["exit_code"] == ExitCode.CHECK_FAILED
     assert report["stopped"] == ""
-    assert report["exit_code"] == answer.returncode == ExitCode.CHECK_FAILED
+    assert [wave["hosts"] for wave in report["waves"]] == [["lab1"], ["lab2", "lab3"]]
+    assert states_of(report) == {
+        "lab1": "promoted",
+        "lab2": "rolled-back",
+        "lab3": "rolled-back",
+    }, command.output
+    reasons = reasons_of(report)
+    assert f"came back on {stock_lts61.release} by itself after" in reasons["lab2"]
+    assert "after its power was switched" in reasons["lab3"]
+    assert b"fault.ko was loaded" in record_of(lab, "lab2").serial.read_bytes()
     assert running(lab, "lab1") == patched.release
     is_as_before(lab, "lab2", stock_lts61.release)
     is_as_before(lab, "lab3", stock_lts61.release)
+
+
+def test_hangs_that_a_host_notices_by_itself(
+    lab: machine.Lab,
+    patched: build.Build,
+    stock_lts61: build.Build,
+    driver: bytes,
+    tmp_path: Path,
+) -> None:
+    """By the arguments of the trial entry; by a watchdog card that a service feeds."""
+    put_on(lab, ["lab2", "lab3"], stock_lts61.release)
+    plant(lab, "lab2", driver, "soft", patched.release)
+    at_boot(lab, "lab3", "(while echo; do sleep 2; done >/dev/watchdog) &", "10-watchdog")
+    plant(lab, "lab3", driver, "hard", patched.release)
+    hosts = one_wave(lab, tmp_path, "lab2", "lab3")
+    with rollout(
+        tmp_path,
+        *("--inventory", hosts, "--kernel", patched.kernel_rpm),
+        *("--waves", "", "--soak", "0", "--trial-timeout", f"{qemu.scaled(2 * TRIAL_SECONDS):g}"),
+    ) as command:
+        _, report = command.report()
+    assert states_of(report) == {"lab2": "rolled-back", "lab3": "rolled-back"}, command.output
+    for reason in reasons_of(report).values():
+        assert f"came back on {stock_lts61.release} by itself after" in reason
+    assert b"soft lockup - CPU" in record_of(lab, "lab2").serial.read_bytes()
+    for name in ("lab2", "lab3"):
+        is_as_before(lab, name, stock_lts61.release)
+
+
+def rollout_here(
+    monkeypatch: pytest.MonkeyPatch, faulty: type[FleetDriver], hosts: Path, kernel: Path
+) -> dict[str, Any]:
+    """A rollout in this process, by a driver that brings a fault to real hosts at a given step."""
+    monkeypatch.setattr(fleet_rollout, "FleetDriver", faulty)
+    request = fleet_rollout.RolloutRequest(
+        hosts,
+        kernel,
+        trial_timeout=qemu.scaled(TRIAL_SECONDS),
+        policy=Policy(shares=(), soak=0, budget=2),
+    )
+    return fleet_rollout.rollout(request).as_dict()
+
+
+def test_another_kernel_comes_up_than_the_one_that_was_armed(
+    lab: machine.Lab,
+    patched: build.Build,
+    broken: build.Build,
+    stock_lts61: build.Build,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    put_on(lab, ["lab2"], stock_lts61.release)
+    image = patched.image
+
+    class Swapping(FleetDriver):
+        def arm(self, hosts: Sequence[str]) -> Mapping[str, StepResult]:
+            results = super().arm(hosts)
+            run.run(["scp", "-F", lab.ssh_config, image, f"lab2:/boot/vmlinuz-{broken.release}"])
+            lab.command("sync", "lab2")
+            return results
+
+    hosts = one_wave(lab, tmp_path, "lab2")
+    report = rollout_here(monkeypatch, Swapping, hosts, broken.kernel_rpm)
+    assert states_of(report) == {"lab2": "rolled-back"}
+    wanted = f"it came up with {patched.release}, wanted is {broken.release}"
+    assert reasons_of(report)["lab2"] == wanted
+    is_as_before(lab, "lab2", stock_lts61.release)
+
+
+def fill_boot(lab: machine.Lab, name: str) -> None:
+    """Give a host a /boot of its own with half a MiB left."""
+    lab.command(
+        "size=$(( $(du -sk /boot | cut -f1) + 512 )); cp -a /boot /root/boot;"
+        " mount -t tmpfs -o size=${size}k tmpfs /boot && cp -a /root/boot/. /boot",
+        name,
+    )
+
+
+def test_a_full_boot_and_a_damaged_package_change_nothing(
+    lab: machine.Lab,
+    patched: build.Build,
+    stock_lts61: build.Build,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    put_on(lab, ["lab2", "lab3"], stock_lts61.release)
+
+    class Filling(FleetDriver):
+        def stage(self, hosts: Sequence[str]) -> Mapping[str, StepResult]:
+            assert list(hosts) == ["lab3"]
+            fill_boot(lab, "lab3")
+            return super().stage(hosts)
+
+    hosts = one_wave(lab, tmp_path, "lab2", "lab3")
+    fill_boot(lab, "lab2")
+    files = lab.command("find /boot -type f | xargs md5sum", "lab3")
+    try:
+        report = rollout_here(monkeypatch, Filling, hosts, patched.kernel_rpm)
+        assert lab.command("find /boot -type f | xargs md5sum", "lab3") == files
+    finally:
+        for name in ("lab2", "lab3"):
+            lab.command("umount /boot; rm -rf /root/boot", name)
+    assert states_of(report) == {"lab2": "refused", "lab3": "rolled-back"}
+    assert "/boot has 0 MiB free" in reasons_of(report)["lab2"]
+    assert "not installed" in reasons_of(report)["lab3"]
+    assert "/boot" in reasons_of(report)["lab3"]
+
+    copy = tmp_path / patched.kernel_rpm.name
+
+    def damaged_after(path: Path) -> KernelPackage:
+        package = replace(read_package(path), path=copy)
+        whole = path.read_bytes()
+        middle = len(whole) // 2
+        copy.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+        return package
+
+    monkeypatch.setattr(fleet_rollout, "read_package", damaged_after)
+    report = rollout_here(monkeypatch, FleetDriver, hosts, patched.kernel_rpm)
+    assert states_of(report) == {"lab2": "rolled-back", "lab3": "rolled-back"}
+    for name, reason in reasons_of(report).items():
+        assert "arrived damaged" in reason
+        assert lab.command(f"ls {PACKAGES}", name) == ""
+        is_as_before(lab, name, stock_lts61.release)
+
+
+def test_ssh_is_cut_in_a_play_and_the_power_in_the_trial(
+    lab: machine.Lab, patched: build.Build, stock_lts61: build.Build, tmp_path: Path
+) -> None:
+    put_on(lab, ["lab2", "lab3"], stock_lts61.release)
+    hosts = one_wave(lab, tmp_path, "lab2", "lab3")
+    cut, dark = record_of(lab, "lab2"), record_of(lab, "lab3")
+    with rollout(
+        tmp_path,
+        *("--inventory", hosts, "--kernel", patched.kernel_rpm),
+        *("--waves", "", "--soak", "0", "--budget", "2"),
+    ) as command:
+        command.wait_for("lab2", State.PREFLIGHT)
+        # The package is on its way, or just there.
+        command.wait_until(
+            lambda: lab.command(f"ls -A {PACKAGES} 2>/dev/null || true", "lab2") != ""
+        )
+        qemu.execute(cut.qmp, "set_link", {"name": LINK, "up": False})
+        command.wait_for("lab3", State.TRIAL)
+        banner = f"Linux version {patched.release}".encode()
+        said = dark.serial.read_bytes().count(banner)
+        command.wait_until(lambda: dark.serial.read_bytes().count(banner) > said)
+        machine.power("lab3", "off")
+        machine.power("lab3", "on")
+        code, report = command.report()
+    assert code == ExitCode.UNREACHABLE
+    assert states_of(report)["lab3"] == "rolled-back", command.output
+    assert f"came back on {stock_lts61.release} by itself" in reasons_of(report)["lab3"]
+    assert states_of(report)["lab2"] in ("preflight", "staged"), command.output
+    assert "does not answer over SSH" in reasons_of(report)["lab2"]
+    is_as_before(lab, "lab3", stock_lts61.release)
+
+    qemu.execute(cut.qmp, "set_link", {"name": LINK, "up": True})
+    with rollout(tmp_path, "--resume") as command:
+        _, report = command.report()
+    assert states_of(report) == {"lab2": "promoted", "lab3": "rolled-back"}, command.output
+    assert running(lab, "lab2") == patched.release
+    assert lab.command("rpm -q kernel-fastsocket | wc -l", "lab2") == "1"
+
+
+def test_a_control_process_killed_in_every_state_is_taken_up_again(
+    lab: machine.Lab, patched: build.Build, stock_lts61: build.Build, tmp_path: Path
+) -> None:
+    put_on(lab, ["lab3"], stock_lts61.release)
+    boots = boots_of(lab, "lab3")
+    first = (
+        *("--inventory", lab.inventory, "--kernel", patched.kernel_rpm),
+        *("--limit", "lab3", "--soak", "0"),
+    )
+    words: tuple[str | Path, ...] = first
+    for state in (State.PREFLIGHT, State.STAGED, State.ARMED, State.TRIAL, State.VERIFIED):
+        with rollout(tmp_path, *words) as command:
+            command.wait_for("lab3", state)
+            os.kill(command.process.pid, signal.SIGKILL)
+            assert run.wait(command.process, 30) == -signal.SIGKILL
+        words = ("--resume",)
+    with rollout(tmp_path, *words) as command:
+        code, report = command.report()
+    assert (code, states_of(report)) == (ExitCode.OK, {"lab3": "promoted"}), command.output
+    assert running(lab, "lab3") == patched.release
+    assert boots_of(lab, "lab3") == boots + 1
+    assert lab.command("rpm -q kernel-fastsocket | wc -l", "lab3") == "1"
+    with Journal.to_read() as book:
+        story = [event.state for event in book.events(latest_rollout(), "lab3")]
+    way = [State.PREFLIGHT, State.STAGED, State.ARMED, State.TRIAL, State.VERIFIED, State.PROMOTED]
+    assert [state for state in dict.fromkeys(story) if state in way] == way
