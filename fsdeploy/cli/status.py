@@ -11,7 +11,8 @@ from fsdeploy.cli.hosts import add_hosts, add_json
 from fsdeploy.fleet.status import HostStatus, StatusReport, fleet_status
 from fsdeploy.fleet.why import Progress
 
-# With more hosts only those are listed that somebody may have to look at.
+# With more hosts only those are listed that somebody may have to look at; with more than that of
+# them, too, the reasons are.
 _LISTED = 100
 
 
@@ -49,9 +50,40 @@ def show(report: StatusReport, *, live: bool) -> None:
             ("wave", "name", "hosts", "soak"),
             _wave_rows(report.progress),
         )
-    rows = []
     shown = _listed(report.hosts, live)
-    for host in shown:
+    if len(shown) > _LISTED and not live:
+        _show_reasons(shown)
+    else:
+        _show_hosts(shown, live)
+    if len(shown) < len(report.hosts):
+        ui.say(
+            f"{len(report.hosts) - len(shown)} hosts that are promoted, or planned and not begun,"
+            " are not listed; --json has them all"
+        )
+    if report.progress:
+        ui.say(report.progress.sentence)
+
+
+def _show_reasons(hosts: list[HostStatus]) -> None:
+    """Hosts of one state and reason in a line."""
+    alike: dict[tuple[str, str, str], list[str]] = {}
+    for host in hosts:
+        alike.setdefault((host.state, host.release, host.reason), []).append(host.host)
+    order = sorted(alike, key=lambda key: -len(alike[key]))
+    ui.table(
+        "",
+        ("hosts", "state", "release", "reason", "the first"),
+        [(str(len(alike[key])), *key, alike[key][0]) for key in order[:_LISTED]],
+    )
+    if len(order) > _LISTED:
+        ui.say(f"and {len(order) - _LISTED} other reasons")
+    ui.say("--json has each host, fsdeploy why HOST tells of one")
+
+
+def _show_hosts(hosts: list[HostStatus], live: bool) -> None:
+    """A line a host."""
+    rows = []
+    for host in hosts:
         when = (
             time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(host.changed)) if host.changed else ""
         )
@@ -63,13 +95,6 @@ def show(report: StatusReport, *, live: bool) -> None:
     if live:
         columns.insert(3, "runs")
     ui.table("", columns, rows)
-    if len(shown) < len(report.hosts):
-        ui.say(
-            f"{len(report.hosts) - len(shown)} hosts that are promoted, or planned and not begun,"
-            " are not listed; --json has them all"
-        )
-    if report.progress:
-        ui.say(report.progress.sentence)
 
 
 def main(args: argparse.Namespace) -> int:

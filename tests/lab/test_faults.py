@@ -123,7 +123,9 @@ def at_boot(lab: machine.Lab, name: str, script: str, order: str = "50-fault") -
     """Let a host run something at each boot, where its drivers are loaded."""
     path = f"{STARTERS}/{order}.modules"
     text = shlex.quote(f"#!/bin/sh\n{script}\nexit 0\n")
-    lab.command(f"mkdir -p {STARTERS}; printf %s {text} >{path}; chmod 755 {path}; sync", name)
+    lab.command(
+        f"mkdir -p {STARTERS} && printf %s {text} >{path} && chmod 755 {path} && sync", name
+    )
 
 
 def plant(lab: machine.Lab, name: str, driver: bytes, how: str, release: str) -> None:
