@@ -24,7 +24,14 @@ from fsdeploy.verify.report import CheckResult, Expectation
 from fsdeploy.verify.suite import run_checks
 
 # What a trial kernel is started with: a panic, an oops or a CPU that hangs boots the host again.
-TRIAL_ARGUMENTS = ("panic=10", "oops=panic", "softlockup_panic=1", "nmi_watchdog=1")
+# "1" switches the NMI watchdog on, only "panic" has it do more than warn; both kernels take both.
+TRIAL_ARGUMENTS = (
+    "panic=10",
+    "oops=panic",
+    "softlockup_panic=1",
+    "nmi_watchdog=1",
+    "nmi_watchdog=panic",
+)
 
 _POWER_SECONDS = 120.0  # how long a power command may take
 
