@@ -561,14 +561,21 @@ class Walk:
             for host, told in (self._driver.reboot(tell) if tell else {}).items():
                 if not told.ok:
                     ui.warn(f"{host}: the command to boot did not get through: {told.message}")
-            pulses = self._await_boot(before)
+            back: dict[str, float] = {}
+            pulses = self._await_boot(before, back)
             away = [host for host, pulse in pulses.items() if pulse is None]
             still = self._driver.pulse(away) if away else {}
-            deaf = [host for host in away if still.get(host)]
-            gone = [host for host in away if host not in deaf]
+            deaf = [
+                host
+                for host in away
+                if (pulse := still.get(host)) and pulse.boot_id == before[host]
+            ]
+            # One that came in the last moment is back like any other.
+            pulses.update({host: still[host] for host in away if host not in deaf})
+            gone = [host for host in away if not still.get(host)]
             pulses.update(self._power_cycle(gone))
         self._give_up(dict.fromkeys(deaf, "it did not boot although it was told to"))
-        told_by = {host: f"by itself after {ui.duration(self._clock() - began)}" for host in before}
+        told_by = {host: f"by itself after {ui.duration(at - began)}" for host, at in back.items()}
         told_by.update(dict.fromkeys(gone, "after its power was switched"))
         judged = {host: pulse for host, pulse in pulses.items() if host not in deaf}
         self._judge_boots(judged, told_by)
@@ -619,14 +626,19 @@ class Walk:
         with ui.step(f"power was switched, waiting for {_some(switched)}"):
             return self._await_boot(dict.fromkeys(switched, ""))
 
-    def _await_boot(self, before: Mapping[str, str]) -> dict[str, Pulse | None]:
-        return await_boot(
-            self._driver.pulse,
-            before,
-            self._trial_timeout,
-            clock=self._clock,
-            sleep=self._sleep,
-        )
+    def _await_boot(
+        self, before: Mapping[str, str], back: dict[str, float] | None = None
+    ) -> dict[str, Pulse | None]:
+        """Wait for hosts; `back` gets when each was seen in another boot, by the clock."""
+
+        def ask(hosts: Sequence[str]) -> Mapping[str, Pulse | None]:
+            answers = self._driver.pulse(hosts)
+            for host, pulse in answers.items():
+                if back is not None and pulse and pulse.boot_id != before[host]:
+                    back[host] = self._clock()
+            return answers
+
+        return await_boot(ask, before, self._trial_timeout, clock=self._clock, sleep=self._sleep)
 
     def _expect(self, host: str, default: str) -> Expectation:
         return Expectation(

@@ -128,6 +128,34 @@ def test_a_panic_comes_back_and_is_told(rollout: Rollout) -> None:
     assert report.exit_code is ExitCode.CHECK_FAILED
 
 
+def test_each_host_has_its_own_time_to_come_back(rollout: Rollout) -> None:
+    rollout.policy = Policy(shares=(), soak=0, budget=2)
+    driver = FakeDriver(
+        FakeHost("a", trial="panic"), FakeHost("b", trial="dead", hardware="other"), power=True
+    )
+    first, second = rollout.run(driver).hosts
+    # The fake clock is moved by the waiting between two looks only.
+    assert "by itself after 3.0 s" in first.reason
+    assert "after its power was switched" in second.reason
+
+
+class LateHost(FakeHost):
+    """Answers again in the very look that asks whether it booted at all."""
+
+    def boot(self) -> None:
+        super().boot()
+        self.deaf = 22
+
+
+@pytest.mark.parametrize(("trial", "state"), [("up", State.PROMOTED), ("panic", State.ROLLED_BACK)])
+def test_a_host_that_comes_back_at_the_last_moment_is_back(
+    rollout: Rollout, trial: str, state: State
+) -> None:
+    (host,) = rollout.run(FakeDriver(LateHost("a", trial=trial))).hosts
+    assert host.state is state
+    assert "did not boot" not in host.reason
+
+
 def test_a_kernel_that_was_there_before_is_not_removed(rollout: Rollout) -> None:
     driver = FakeDriver(FakeHost("a", trial="panic", installed={OLD, NEW}))
     rollout.run(driver)

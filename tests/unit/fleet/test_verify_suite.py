@@ -22,7 +22,7 @@ gone) echo 'ssh: connect to host gone port 22: No route to host' >&2; exit 255 ;
 dying)
 	case $command in *dmesg*) touch {folder}/dead ;; esac
 	[ -e {folder}/dead ] && { echo 'Connection reset by peer' >&2; exit 255; } ;;
-slow) case $command in *dmesg*) exec sleep 600 ;; esac ;;
+slow) case $command in *dmesg*) exec sleep 90 ;; esac ;;
 esac
 case $command in
 *'uname -r'*) echo 2.6.32-431.el6.x86_64 ;;
