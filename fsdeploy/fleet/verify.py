@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fsdeploy import ui
 from fsdeploy.errors import ExitCode, exit_code_of
 from fsdeploy.fleet.drive import new_log
 from fsdeploy.fleet.inventory import load_inventory
@@ -118,6 +119,10 @@ def verify_hosts(request: VerifyRequest, *, journal: Journal | None = None) -> V
         if journal is None:
             book.close()
     log = new_log("verify")
-    with session(inventory, log=log) as ssh:
+    many = len(expected)
+    with (
+        ui.step(f"checking {many} host{'s' if many != 1 else ''}"),
+        session(inventory, log=log) as ssh,
+    ):
         reports = run_checks(ssh.config, expected, log=log)
     return VerifyReport(reports, expected, time.monotonic() - began, log)
