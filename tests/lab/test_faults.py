@@ -47,7 +47,6 @@ SOURCE = Path(__file__).parent / "fault" / "fault.c"
 STARTERS = "/etc/sysconfig/modules"
 GRUB = b"GNU GRUB  version 0.97"
 PACKAGES = "/var/lib/fsdeploy/packages"  # where a host gets packages
-LINK = "net0"  # QEMU's name for a host's network
 TRIAL_SECONDS = 75  # for a host to come back from a trial boot, before scaling
 
 
@@ -94,7 +93,6 @@ def lab(three: machine.Lab) -> Iterator[machine.Lab]:
     """The three hosts; what makes one fail is taken away afterwards."""
     yield three
     for record in three.hosts:
-        qemu.execute(record.qmp, "set_link", {"name": LINK, "up": True})
         three.command(f"rm -rf {STARTERS} /root/fault.ko {PACKAGES}", record.name)
 
 
@@ -377,45 +375,6 @@ def test_a_full_boot_and_a_damaged_package_change_nothing(
         assert "arrived damaged" in reason
         assert lab.command(f"ls {PACKAGES}", name) == ""
     are_as_before(lab, stock_lts61.release, "lab2", "lab3")
-
-
-def test_ssh_is_cut_in_a_play_and_the_power_in_the_trial(
-    lab: machine.Lab, patched: build.Build, stock_lts61: build.Build, tmp_path: Path
-) -> None:
-    put_on(lab, ["lab2", "lab3"], stock_lts61.release)
-    hosts = one_wave(lab, tmp_path, "lab2", "lab3")
-    cut, dark = record_of(lab, "lab2"), record_of(lab, "lab3")
-    with rollout(
-        tmp_path,
-        *("--inventory", hosts, "--kernel", patched.kernel_rpm),
-        *("--waves", "", "--soak", "0", "--budget", "2"),
-    ) as command:
-        command.wait_for("lab2", State.PREFLIGHT)
-        # The package is on its way, or just there.
-        command.wait_until(
-            lambda: lab.command(f"ls -A {PACKAGES} 2>/dev/null || true", "lab2") != ""
-        )
-        qemu.execute(cut.qmp, "set_link", {"name": LINK, "up": False})
-        command.wait_for("lab3", State.TRIAL)
-        banner = f"Linux version {patched.release}".encode()
-        said = dark.serial.read_bytes().count(banner)
-        command.wait_until(lambda: dark.serial.read_bytes().count(banner) > said)
-        machine.power("lab3", "off")
-        machine.power("lab3", "on")
-        code, report = command.report()
-    assert code == ExitCode.UNREACHABLE
-    assert states_of(report)["lab3"] == "rolled-back", command.output
-    assert f"came back on {stock_lts61.release} by itself" in reasons_of(report)["lab3"]
-    assert states_of(report)["lab2"] in ("preflight", "staged"), command.output
-    assert "does not answer over SSH" in reasons_of(report)["lab2"]
-    are_as_before(lab, stock_lts61.release, "lab3")
-
-    qemu.execute(cut.qmp, "set_link", {"name": LINK, "up": True})
-    with rollout(tmp_path, "--resume") as command:
-        _, report = command.report()
-    assert states_of(report) == {"lab2": "promoted", "lab3": "rolled-back"}, command.output
-    assert running(lab, "lab2") == patched.release
-    assert lab.command("rpm -q kernel-fastsocket | wc -l", "lab2") == "1"
 
 
 def test_a_control_process_killed_in_every_state_is_taken_up_again(
