@@ -93,11 +93,12 @@ def test_steered_packets_come_in_where_the_connection_was_opened(
 
 
 @pytest.mark.el6
+@pytest.mark.parametrize("rps", [False, True])
 def test_with_everything_on_each_core_has_its_own_path(
-    kernels: Kernels, program: Path, tmp_path: Path
+    rps: bool, kernels: Kernels, program: Path, tmp_path: Path
 ) -> None:
     everything = plan.configuration("el6", "listen+rfd+established+epoll")
-    request = plan.Request("el6", (everything,), (2,), connections=CONNECTIONS)
+    request = plan.Request("el6", (everything,), (2,), connections=CONNECTIONS, rps=rps)
     image = kernels.image("el6", "patched")
     one = plan.Run(plan.RATES, everything, 2, 0)
     modules = [kernels.module("el6", "patched", name) for name in drive.own_modules(request, one)]

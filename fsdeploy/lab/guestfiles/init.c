@@ -202,14 +202,16 @@ static void load_modules(void)
 static void read_environment(void)
 {
 	FILE *file = fopen("/etc/environment", "r");
-	char line[256];
+	char *line = NULL;
+	size_t room = 0;
 
 	if (!file)
 		return;
-	while (fgets(line, sizeof(line), file)) {
+	while (getline(&line, &room, file) > 0) {
 		line[strcspn(line, "\n")] = '\0';
 		putenv(strdup(line));
 	}
+	free(line);
 	fclose(file);
 }
 
