@@ -11,7 +11,7 @@ DEBIAN_PACKAGES := \
 	bc binutils bison bzip2 ccache cpio createrepo-c debian-archive-keyring e2fsprogs fdisk flex gcc git gpg gpg-agent kmod \
 	libc6-dev libelf-dev libssl-dev linux-source-6.1 make mmdebstrap openssh-client openssl patch perl procps \
 	python3-venv qemu-system-x86 qemu-utils rpm rpm2cpio rsync xz-utils \
-	musl-tools shellcheck
+	musl-tools openssh-server shellcheck
 
 .PHONY: help setup packages demo test lint clean
 
@@ -27,6 +27,10 @@ packages:
 	done; \
 	if [ -n "$$missing" ]; then \
 		echo "Installing:$$missing"; \
+		case "$$missing" in *openssh-server*) \
+			echo 'No SSH server is started: systemctl unmask ssh.service for one'; \
+			mkdir -p /etc/systemd/system; ln -s /dev/null /etc/systemd/system/ssh.service ;; \
+		esac; \
 		apt-get -qq update && \
 		DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing >/dev/null; \
 	fi

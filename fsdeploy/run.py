@@ -76,6 +76,7 @@ PACKAGES: Mapping[str, tuple[str, str]] = {
     "sfdisk": ("fdisk", "util-linux"),
     "ssh": ("openssh-client", "openssh-clients"),
     "ssh-keygen": ("openssh-client", "openssh-clients"),
+    "sshd": ("openssh-server", "openssh-server"),
     "tar": ("tar", "tar"),
     "tune2fs": ("e2fsprogs", "e2fsprogs"),
     "xz": ("xz-utils", "xz"),

@@ -12,14 +12,14 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from fsdeploy import paths, run
 from fsdeploy.errors import FsdeployError
 from fsdeploy.fleet.inventory import Inventory
-from fsdeploy.fleet.transport import Ssh
+from fsdeploy.fleet.transport import OLD_SSH_KEYWORDS, Ssh, is_old
 
 _PREFIX = "FSDEPLOY "
 _FORKS = 20
@@ -142,12 +142,15 @@ def by_hand(
 ) -> str:
     """The command that does the same without fsdeploy, for a person to copy."""
     config = playbook_path(name).with_name("ansible.cfg")
+    old = any(is_old(inventory.host(host)) for host in hosts)
+    options = " ".join(f"-o {word}={value}" for word, value in OLD_SSH_KEYWORDS)
     words = [
         "ansible-playbook",
         "-i",
         str(inventory.path),
         "--limit",
         ",".join(hosts),
+        *(["--ssh-common-args", options] if old else []),
         *(["-e", json.dumps(dict(variables), sort_keys=True)] if variables else []),
         str(playbook_path(name)),
     ]
@@ -193,6 +196,9 @@ def run_playbook(
         pass_fds=keep_open,
     )
     results = events.results()
+    for host, result in results.items():
+        if not result.reached:
+            results[host] = replace(result, message=ssh.reason(host, result.message))
     if not events.ended or not results:
         tail = " ".join(outcome.output.strip().splitlines()[-3:])
         raise FsdeployError(

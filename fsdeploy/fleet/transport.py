@@ -21,14 +21,22 @@ from typing import TypeVar
 
 from fsdeploy import run
 from fsdeploy.errors import Unreachable
-from fsdeploy.fleet.inventory import Host, Inventory
+from fsdeploy.fleet.inventory import SSH_CONFIG_VARIABLE, Host, Inventory
 
 Answer = TypeVar("Answer")
 
 # ssh ends with 255 when the connection is the problem, else with the code of the command.
 _NO_CONNECTION = 255
 
+# What Ansible and the checks make of an ssh that ended without a word, or while they still wrote.
+_NOTHING_SAID = re.compile(r"^no answer$|via ssh: *$|^Data could not be sent to remote host")
+
 _PARALLEL = 20  # hosts asked at the same time
+
+# Name of the inventory variable for a host whose SSH server knows no signature but SHA-1's.
+OLD_SSH_VARIABLE = "fsdeploy_old_ssh"
+# All that the OpenSSH 5.3 of CentOS 6 lacks: its key exchange, ciphers and MACs are still offered.
+OLD_SSH_KEYWORDS = (("HostKeyAlgorithms", "+ssh-rsa"), ("PubkeyAcceptedAlgorithms", "+ssh-rsa"))
 
 # Inventory variables that are SSH's business, and the keyword each becomes.
 _KEYWORDS = (
@@ -62,6 +70,11 @@ class Pulse:
     uptime: float
 
 
+def is_old(host: Host) -> bool:
+    """Whether the inventory says that the host's SSH server is an old one."""
+    return str(host.variables.get(OLD_SSH_VARIABLE, "")).lower() in ("true", "yes", "on", "1")
+
+
 def ssh_config_text(inventory: Inventory, control_dir: Path) -> str:
     """The ssh_config of a session: the inventory's own first, then what every host needs."""
     lines: list[str] = []
@@ -69,6 +82,8 @@ def ssh_config_text(inventory: Inventory, control_dir: Path) -> str:
         lines += [f'Include "{inventory.ssh_config}"', ""]
     for host in inventory.hosts:
         known = [(word, host.variables[name]) for name, word in _KEYWORDS if name in host.variables]
+        if is_old(host):
+            known += OLD_SSH_KEYWORDS
         if known:
             lines.append(f"Host {host.name}")
             lines += [f'  {word} "{value}"' for word, value in known]
@@ -80,9 +95,6 @@ def ssh_config_text(inventory: Inventory, control_dir: Path) -> str:
         # A host that reboots leaves connections that never answer.
         "  ServerAliveInterval 5",
         "  ServerAliveCountMax 6",
-        # All that the OpenSSH 5.3 of CentOS 6.5 knows; new clients switch it off.
-        "  HostKeyAlgorithms +ssh-rsa",
-        "  PubkeyAcceptedAlgorithms +ssh-rsa",
         "  ControlMaster auto",
         "  ControlPersist 60s",
         f'  ControlPath "{control_dir}/%C"',
@@ -96,7 +108,19 @@ def reason_of(output: str) -> str:
     """What ssh said when it could not connect, as one line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     # "ssh: connect to host 10.0.0.1 port 22: Connection refused" ends with what matters.
-    return re.sub(r"^ssh: ", "", lines[-1]) if lines else "no answer"
+    return explained(re.sub(r"^ssh: ", "", lines[-1])) if lines else "no answer"
+
+
+def explained(message: str) -> str:
+    """A message of ssh, and what to do when the two sides have no algorithm in common."""
+    offer = re.search(r"no matching ([\w ]+) found\. Their offer: (\S+)", message)
+    if "no mutual signature" in message or (offer and "ssh-rsa" in offer[2].split(",")):
+        remedy = f"an old SSH server: set {OLD_SSH_VARIABLE}: true for it in the inventory"
+    elif offer:
+        remedy = f"allow a {offer[1]} of these in the ssh_config that {SSH_CONFIG_VARIABLE} names"
+    else:
+        return message
+    return f"{message}; {remedy} (docs/fleet.md)"
 
 
 class Ssh:
@@ -158,7 +182,27 @@ class Ssh:
         except run.CommandFailed:
             return Answered(False, _NO_CONNECTION, f"no answer within {timeout:g} s")
         reached = result.returncode != _NO_CONNECTION
-        return Answered(reached, result.returncode, result.output)
+        output = result.output
+        if not reached and not output.strip():
+            output = self._why(host)
+        return Answered(reached, result.returncode, output)
+
+    def _why(self, host: Host) -> str:
+        """What ssh says at a level where it names what it misses; there it repeats banners too."""
+        words = ["ssh", "-F", str(self.config), "-o", "LogLevel=INFO"]
+        words += ["-o", "ControlMaster=no", "-o", "ControlPath=none", host.name, "true"]
+        try:
+            result = run.run(words, check=False, timeout=60, log=self.log)
+        except run.CommandFailed:
+            return ""
+        return result.output if result.returncode == _NO_CONNECTION else ""
+
+    def reason(self, name: str, message: str) -> str:
+        """Why a host was not reached; asked again where a tool around ssh could not tell it."""
+        if not _NOTHING_SAID.search(message):
+            return explained(message)
+        answer = self.execute(self.inventory.host(name), "true", fresh=True)
+        return message if answer.reached else reason_of(answer.output)
 
     def require(self, host: Host, command: str, *, timeout: float = 60) -> str:
         """Like `execute`, for a command that must work: its output, or Unreachable."""

@@ -124,5 +124,10 @@ def verify_hosts(request: VerifyRequest, *, journal: Journal | None = None) -> V
         ui.step(f"checking {many} host{'s' if many != 1 else ''}"),
         session(inventory, log=log) as ssh,
     ):
-        reports = run_checks(ssh.config, expected, log=log)
+        reports = tuple(
+            report
+            if report.reached
+            else dataclasses.replace(report, message=ssh.reason(report.host, report.message))
+            for report in run_checks(ssh.config, expected, log=log)
+        )
     return VerifyReport(reports, expected, time.monotonic() - began, log)
