@@ -16,7 +16,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NoReturn
@@ -124,12 +124,18 @@ def require(*tools: str) -> None:
     missing = [tool for tool in tools if find(tool) is None]
     if not missing:
         return
-    debian = sorted({PACKAGES.get(tool, (tool, tool))[0] for tool in missing})
-    centos = sorted({PACKAGES.get(tool, (tool, tool))[1] for tool in missing})
     raise FsdeployError(
         f"missing tool{'s' if len(missing) > 1 else ''}: {', '.join(missing)}",
-        hint=f"Debian: apt-get install {' '.join(debian)}; CentOS: yum install {' '.join(centos)}",
+        hint=how_to_install(missing),
     )
+
+
+def how_to_install(tools: Iterable[str]) -> str:
+    """The commands that bring tools to a machine."""
+    names = [PACKAGES.get(tool, (tool, tool)) for tool in tools]
+    debian = sorted({debian for debian, _ in names})
+    centos = sorted({centos for _, centos in names})
+    return f"Debian: apt-get install {' '.join(debian)}; CentOS: yum install {' '.join(centos)}"
 
 
 def _child_setup() -> None:

@@ -43,6 +43,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--jobs", "-j", type=int, default=0, metavar="N", help="compile jobs (default: all cores)"
     )
+    parser.add_argument(
+        "--on",
+        metavar="HOST",
+        help="build on another machine, reached by ssh HOST; the same command comes back to a "
+        "build that goes on there",
+    )
     parser.add_argument("--json", action="store_true", help="print the manifest and the paths")
 
 
@@ -51,25 +57,37 @@ def main(args: argparse.Namespace) -> int:
     fragments = tuple(args.fragment or ("fleet",))
     if "debug" in fragments and len(fragments) == 1:
         fragments = ("fleet", *fragments)
-    wanted = build.request(args.target, args.source, fragments, stock=args.stock, jobs=args.jobs)
-    built = build.build_kernel(wanted)
-    files = [built.kernel_rpm, built.devel_rpm, *built.module_rpms]
-    files.append(built.directory / "manifest.json")
-    if args.output:
-        args.output.mkdir(parents=True, exist_ok=True)
-        files = [Path(shutil.copy2(file, args.output)) for file in files]
+    if args.on:
+        from fsdeploy.fleet import remote_build
+
+        request = remote_build.RemoteRequest(
+            args.target, args.source, fragments, stock=args.stock, jobs=args.jobs
+        )
+        fetched = remote_build.build_on(args.on, request, args.output)
+        directory, manifest = fetched.directory, fetched.manifest
+        files = [*fetched.packages, directory / "manifest.json"]
+    else:
+        wanted = build.request(
+            args.target, args.source, fragments, stock=args.stock, jobs=args.jobs
+        )
+        built = build.build_kernel(wanted)
+        directory, manifest = built.directory, built.manifest
+        files = [built.kernel_rpm, built.devel_rpm, *built.module_rpms, directory / "manifest.json"]
+        if args.output:
+            args.output.mkdir(parents=True, exist_ok=True)
+            files = [Path(shutil.copy2(file, args.output)) for file in files]
     if args.json:
         ui.emit_json(
             {
-                "directory": str(built.directory),
+                "directory": str(directory),
                 "kernel_rpm": str(files[0]),
                 "devel_rpm": str(files[1]),
                 "module_rpms": [str(file) for file in files[2:-1]],
-                "manifest": asdict(built.manifest),
+                "manifest": asdict(manifest),
             }
         )
     else:
-        ui.say(built.release)
+        ui.say(manifest.release)
         for file in files:
             ui.say(f"  {file}")
     return int(ExitCode.OK)

@@ -48,6 +48,7 @@ class Finding:
     part: str
     ok: bool
     text: str
+    missing: tuple[str, ...] = ()  # tools
 
 
 def examine() -> list[Finding]:
@@ -65,6 +66,7 @@ def examine() -> list[Finding]:
                     part,
                     False,
                     f"missing {', '.join(missing)}: apt-get install {' '.join(packages)}",
+                    tuple(missing),
                 )
             )
         else:

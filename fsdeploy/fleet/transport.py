@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 from fsdeploy import run
 from fsdeploy.errors import Unreachable
@@ -160,11 +160,14 @@ class Ssh:
         host: Host,
         command: str,
         *,
-        timeout: float = 60,
+        timeout: float | None = 60,
         input_text: str | None = None,
+        stdin: IO[bytes] | None = None,
+        stdout: IO[bytes] | None = None,
+        on_line: Callable[[str], None] | None = None,
         fresh: bool = False,
     ) -> Answered:
-        """Run a shell command on a host.
+        """Run a shell command on a host; `stdin` to `on_line` are those of `run.run`.
 
         `fresh` takes a connection of its own: what is shared may lead to a boot that is over.
         """
@@ -177,6 +180,9 @@ class Ssh:
                 check=False,
                 timeout=timeout,
                 input_text=input_text,
+                stdin=stdin,
+                stdout=stdout,
+                on_line=on_line,
                 log=self.log,
             )
         except run.CommandFailed:

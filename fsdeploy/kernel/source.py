@@ -80,13 +80,14 @@ def cached() -> tuple[Source, ...]:
 def find(target: Target, name: str = "") -> Source | None:
     """The cached source for a target: the oldest release, or the one called `name`.
 
-    Of a release that is there as a source RPM and as a bare tree, the RPM: it can build more.
+    A name may be the hash that `fsdeploy source list` shows. Of a release that is there as a
+    source RPM and as a bare tree, the RPM: it can build more.
     """
     fitting = [
         source
         for source in cached()
         if target.accepts(source.version, source.release)
-        and name in ("", source.name, source.release, source.version)
+        and name in ("", source.name, source.release, source.version, source.directory.name)
     ]
     same = [source for source in fitting if source.name == fitting[0].name]
     return next((source for source in same if source.distribution), fitting[0] if fitting else None)
