@@ -44,6 +44,8 @@ class Machine:
 
     def up(self, *, port: int = 0, program: tuple[str | Path, ...] = (), **more: str) -> Endpoint:
         values = {
+            # A user's .bashrc may change PATH.
+            "HOME": self.folder,
             "XDG_CACHE_HOME": self.folder / "cache",
             "XDG_STATE_HOME": self.folder / "state",
             "CCACHE_DIR": self.folder / "ccache",
