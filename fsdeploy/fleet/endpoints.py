@@ -106,6 +106,7 @@ def _write(
         "StrictModes no",
         "UsePAM no",
         "PrintMotd no",
+        "Subsystem sftp internal-sftp",
         *([f"SetEnv {values}"] if values else []),
         *options,
     ]

@@ -3,6 +3,8 @@
 
 The planner, the journal and `status` with that many hosts, none of which is asked. Each
 step runs in a folder that goes away; `status` is the real command in a process of its own.
+
+`--endpoints N` is the other half: one wave over SSH to that many servers (scale_ssh.py).
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from typing import TypeVar
 
 from fsdeploy import run, ui
 from fsdeploy.errors import FsdeployError
+from fsdeploy.fleet import scale_ssh
 from fsdeploy.fleet.inventory import load_inventory
 from fsdeploy.fleet.journal import Journal
 from fsdeploy.fleet.plan import Candidate, RolloutPlan, plan_rollout
@@ -106,8 +109,18 @@ def main() -> int:
     """Measure and say."""
     parser = argparse.ArgumentParser(prog="python -m fsdeploy.fleet.scale", description=__doc__)
     parser.add_argument("--hosts", type=int, default=10_000, metavar="N")
+    parser.add_argument(
+        "--endpoints",
+        type=int,
+        metavar="N",
+        help="one wave over SSH to N servers of this machine instead; for root",
+    )
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="fsdeploy-scale-") as name:
+        if args.endpoints:
+            found = scale_ssh.measure(args.endpoints, Path(name))
+            ui.table(f"{args.endpoints} hosts", ("what", "wall", "a host", "remark"), found)
+            return 0
         rows = measure(args.hosts, Path(name))
     ui.table(f"{args.hosts} hosts", ("what", "wall", "processor"), rows)
     return 0
