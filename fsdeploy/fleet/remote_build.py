@@ -566,8 +566,8 @@ def _say_how_to_go_on(remote: _Remote) -> None:
     try:
         seen = remote.look()
     except FsdeployError:
-        ui.note(f"if the build runs on {host}, it goes on there; {_COME_BACK}")
+        ui.warn(f"if the build runs on {host}, it goes on there; {_COME_BACK}")
         return
     if seen.running:
-        ui.note(f"the build goes on on {host}; {_COME_BACK}")
-        ui.note(f"to end it: ssh {host} kill {seen.running}")
+        ui.warn(f"the build goes on on {host}; {_COME_BACK}")
+        ui.warn(f"to end it: ssh {host} kill {seen.running}")

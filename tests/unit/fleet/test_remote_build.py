@@ -22,7 +22,7 @@ from fsdeploy.errors import CheckFailed, FsdeployError, Unreachable
 from fsdeploy.fleet import endpoints, remote_build
 from fsdeploy.fleet.endpoints import Endpoint
 from fsdeploy.fleet.remote_build import RemoteRequest, build_on
-from fsdeploy.kernel import build, manifest
+from fsdeploy.kernel import build, manifest, store
 from fsdeploy.kernel import source as sources
 from fsdeploy.kernel import target as targets
 from tests.unit.kernel.conftest import HUNK, PATCH, folders, make_target, pack, tree
@@ -87,7 +87,7 @@ class Machine:
 
     @property
     def builds(self) -> list[str]:
-        return sorted(path.name for path in (self.cache / "builds").glob("fake-*/manifest.json"))
+        return sorted(path.parent.name for path in self.cache.glob("builds/fake-*/manifest.json"))
 
     def leftover(self) -> list[Path]:
         return list((self.cache / "remote").glob("*"))
@@ -282,6 +282,30 @@ def test_ctrl_c_leaves_it_running_and_says_how_to_end_it(
     (tmp_path / "go").touch()
     build_on("builder", slow)
     assert "going on with an interrupted build" in capsys.readouterr().err
+
+
+def test_a_build_of_somebody_else_there_is_waited_for(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was begun without --on: only its lock tells of it."""
+    wanted = build.request("fake", REQUEST.source, ("small",))
+    name = build.identify(wanted, build.tool_versions()).name
+    theirs = contextlib.ExitStack()
+    theirs.enter_context(store.exclusive(machine.cache / f"builds/{name}.lock", "a build"))
+    note = ui.note
+    told = []
+
+    def let_go(text: str) -> None:
+        note(text)
+        if f"in the hands of process {os.getpid()}; waiting for it to end" in text:
+            told.append(text)
+            theirs.close()
+
+    monkeypatch.setattr(ui, "note", let_go)
+    with theirs:
+        build_on("builder", REQUEST)
+    assert len(told) == 1
+    assert machine.builds == [name]
 
 
 def test_a_build_that_fails_there_is_an_error_here(machine: Machine, tmp_path: Path) -> None:
