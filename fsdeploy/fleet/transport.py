@@ -96,7 +96,8 @@ def ssh_config_text(inventory: Inventory, control_dir: Path) -> str:
         "  ServerAliveInterval 5",
         "  ServerAliveCountMax 6",
         "  ControlMaster auto",
-        "  ControlPersist 60s",
+        # Between two tasks of a large wave a host may have nothing to do for minutes.
+        "  ControlPersist 10m",
         f'  ControlPath "{control_dir}/%C"',
         "  LogLevel ERROR",
         "",
@@ -136,7 +137,10 @@ class Ssh:
 
     def close(self) -> None:
         """Close all shared connections."""
-        self.hang_up(self.inventory.hosts)
+        for path in list(self._folder.iterdir()):
+            if path.is_socket():
+                # By its socket: there may be thousands of hosts that nobody asked for anything.
+                self._end_connection("-S", path, "any")
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def __enter__(self) -> Ssh:
@@ -150,10 +154,11 @@ class Ssh:
         if not any(path.is_socket() for path in self._folder.iterdir()):
             return
         for host in hosts:
-            with contextlib.suppress(run.CommandFailed):
-                run.run(
-                    ["ssh", "-F", self.config, "-O", "exit", host.name], check=False, timeout=10
-                )
+            self._end_connection(host.name)
+
+    def _end_connection(self, *words: str | Path) -> None:
+        with contextlib.suppress(run.CommandFailed):
+            run.run(["ssh", "-F", self.config, "-O", "exit", *words], check=False, timeout=10)
 
     def execute(
         self,

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import signal
-import socket
 import sys
 import threading
 import time
@@ -386,7 +385,3 @@ def test_the_same_content_is_the_same_bundle(tmp_path: Path) -> None:
     assert remote_build.bundle([fragment]) == first
     fragment.write_text("CONFIG_A=m\n")
     assert remote_build.bundle([fragment]) != first
-
-
-def test_this_machine_can_say_its_name() -> None:
-    assert remote_build.us().endswith(f"@{socket.gethostname()}")
