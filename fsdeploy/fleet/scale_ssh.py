@@ -130,7 +130,7 @@ def crowd(count: int, folder: Path) -> Iterator[tuple[Endpoint, ...]]:
         for number in range(1, count + 1):
             own = folder / f"h{number:03d}"
             _furnish(own, folder / "host_key")
-            script = ["unshare", "--mount", "sh", "-c", _ENTER, "sh", own]
+            script: list[str | Path] = ["unshare", "--mount", "sh", "-c", _ENTER, "sh", own]
             started.append(
                 endpoints.start(
                     own.name,
