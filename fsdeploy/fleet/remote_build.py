@@ -372,7 +372,7 @@ class _Remote:
 
     def _require_tools(self, tool: str, python: Sequence[str]) -> None:
         command = f"PYTHONPATH={shlex.quote(tool)} {shlex.join(python)} -q doctor --json"
-        answer = self.ssh.execute(self.host, f"sh -c {shlex.quote(command)}")
+        answer = self.ssh.execute(self.host, f"sh -c {shlex.quote(command)}", timeout=120)
         try:
             found = json.loads(answer.output[answer.output.index("[") :])
             part = [item for item in found if item["part"] == "build kernels"]
