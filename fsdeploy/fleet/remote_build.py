@@ -18,13 +18,13 @@ one of four things: no job, one that runs, one that has ended, one that was cut 
 
 from __future__ import annotations
 
-import getpass
 import gzip
 import hashlib
 import importlib.util
 import io
 import json
 import os
+import pwd
 import re
 import shlex
 import socket
@@ -478,7 +478,7 @@ class _Remote:
 
 def us() -> str:
     """Who we are, for somebody else who meets our build."""
-    return f"{getpass.getuser()}@{socket.gethostname()}"
+    return f"{pwd.getpwuid(os.getuid()).pw_name}@{socket.gethostname()}"
 
 
 def problem_of(host: str, code: int, lines: Sequence[str], log: Path | None) -> FsdeployError:
