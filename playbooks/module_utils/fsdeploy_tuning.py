@@ -19,41 +19,40 @@ irqbalance go of the interrupts, write what differs, read everything back. A tar
 written, or keeps its value, is a result and no error.
 restore: write back what was remembered and remove every file that came with the tuning.
 
-The same file is the program that a host runs at boot and when an interface comes up. It stands
-alone then, so it imports nothing but the standard library, and runs on Python 2.6, 2.7 and 3.
+A host applies its plan again at boot and when an interface comes up, by a program of its own: that
+is fsdeploy_files.py, and behind it what stands below the mark in this file. It imports nothing but
+the standard library, and runs on Python 2.6, 2.7 and 3.
 """
 
 from __future__ import absolute_import, division, print_function
 
 __metaclass__ = type
 
+from ansible.module_utils import fsdeploy_files
+from ansible.module_utils.fsdeploy_files import (
+    CANNOT, CHANGED, FORMAT, MISSING, UNCHANGED,
+    Block, Failed, Files,
+    dump, file_differs, is_systemd, load, make_folders, new_record, put_back_file, put_file,
+    read_record, reason_of, remember_file, remove_folders, result_of, source_of, write_record,
+)
+
+# From here on it is part of the program.
+
 import array
-import base64
 import errno
 import fcntl
-import json
 import os
 import re
 import socket
 import struct
-import subprocess
 import sys
-
-FORMAT = 1
 
 FOLDER = "/var/lib/fsdeploy/tuning"
 PLAN = FOLDER + "/plan.json"
 BEFORE = FOLDER + "/before.json"
 PROGRAM = "/usr/sbin/fsdeploy-tuning"
 
-UNCHANGED = "unchanged"
-CHANGED = "changed"
-CANNOT = "cannot be changed"
-MISSING = "not there"
-
-# Our lines in files of others stand between these two.
-BEGIN = "# fsdeploy tuning: begin, removed by fsdeploy tune --restore"
-END = "# fsdeploy tuning: end"
+BLOCK = Block("tuning", "fsdeploy tune --restore")
 
 IRQBALANCE_CONFIGS = ("/etc/sysconfig/irqbalance", "/etc/default/irqbalance")
 IRQBALANCE_PROGRAMS = ("/usr/sbin/irqbalance", "/sbin/irqbalance")
@@ -147,21 +146,6 @@ exec %(program)s
 IFUP_LOCAL = "/sbin/ifup-local"
 
 
-class Failed(Exception):
-    """Something that an operator has to look at, as one sentence."""
-
-
-def load(text, path):
-    try:
-        return json.loads(text)
-    except ValueError:
-        raise Failed("%s is damaged; look at it and remove it" % path)
-
-
-def dump(value):
-    return json.dumps(value, sort_keys=True, indent=1) + "\n"
-
-
 class Ethtool:
     """Interrupt coalescing by ioctl: the host may have no ethtool program."""
 
@@ -207,54 +191,14 @@ class NoCards:
         self.get(interface)
 
 
-def execute(words):
-    """Run a program of the host: its exit code, 127 when there is none."""
-    quiet = open(os.devnull, "r+b")
-    try:
-        return subprocess.call(words, stdin=quiet, stdout=quiet, stderr=quiet)
-    except OSError:
-        return 127
-    finally:
-        quiet.close()
+class Host(Files):
+    """A host with its cards and interrupts."""
 
-
-class Host:
-    """The files of a host below a root (another one than / is for tests)."""
-
-    def __init__(self, root="/", ethtool=None, run=None):
-        self.root = root.rstrip("/")
-        # A folder has no cards and no services, and those of this machine are not its.
+    def __init__(self, root="/", ethtool=None, ask=None):
+        Files.__init__(self, root, ask)
+        # A folder has no cards, and those of this machine are not its.
         self.ethtool = ethtool or (NoCards() if self.root else Ethtool())
-        self.run = run or ((lambda words: 127) if self.root else execute)
         self._lines = ("", [])
-
-    def path(self, name):
-        return self.root + name
-
-    def exists(self, name):
-        return os.path.lexists(self.path(name))
-
-    def is_folder(self, name):
-        return os.path.isdir(self.path(name))
-
-    def names(self, folder):
-        try:
-            return sorted(os.listdir(self.path(folder)))
-        except OSError:
-            return []
-
-    def read(self, name):
-        """A file's text, or None. Latin-1: every byte comes out as it went in."""
-        try:
-            handle = open(self.path(name), "rb")
-        except (IOError, OSError):
-            return None
-        try:
-            return handle.read().decode("latin-1")
-        except (IOError, OSError):
-            return None  # some files of /sys are there and cannot be read
-        finally:
-            handle.close()
 
     def interrupts(self):
         """The numbered lines of /proc/interrupts as they are now."""
@@ -262,32 +206,6 @@ class Host:
         if text != self._lines[0]:
             self._lines = (text, interrupt_names(text))
         return self._lines[1]
-
-    def set_value(self, name, text):
-        """Write a file of /proc or /sys: one write(), and its error is the kernel's answer."""
-        handle = os.open(self.path(name), os.O_WRONLY | os.O_TRUNC)
-        try:
-            os.write(handle, (text + "\n").encode("latin-1"))
-        finally:
-            os.close(handle)
-
-    def put(self, name, text, mode):
-        """Replace a file as a whole, keeping owner and mode of one that is there."""
-        real = os.path.realpath(self.path(name))
-        new = real + ".fsdeploy-new"
-        handle = open(new, "wb")
-        try:
-            handle.write(text.encode("latin-1"))
-            handle.flush()
-            os.fsync(handle.fileno())
-        finally:
-            handle.close()
-        if os.path.exists(real):
-            status = os.stat(real)
-            os.chown(new, status.st_uid, status.st_gid)
-            mode = status.st_mode & 0o7777
-        os.chmod(new, mode)
-        os.rename(new, real)
 
 
 # Snapshot
@@ -424,10 +342,6 @@ class Refused(Exception):
     """The kernel or the driver does not let the target be read or written."""
 
 
-def reason_of(problem):
-    return "%s (%s)" % (problem.strerror, errno.errorcode.get(problem.errno, problem.errno))
-
-
 def file_of(host, setting):
     """The file of a setting that is one; Absent when there is none now."""
     path = setting["target"]
@@ -499,45 +413,6 @@ def from_key(key, value):
     return {"kind": kind, "target": target, "value": value}
 
 
-# Files of others that get lines of ours
-
-
-def without_block(text):
-    """A text without our lines: byte for byte what it was before `with_block`."""
-    begin = text.find(BEGIN + "\n")
-    end = text.find(END + "\n", begin)
-    if begin < 0 or end < 0:
-        return text
-    head, tail = text[:begin], text[end + len(END) + 1:]
-    # A text that did not end with a line break was given one.
-    mark = BEGIN + "\n" + NO_NEWLINE
-    if text.startswith(mark, begin) and head.endswith("\n"):
-        head = head[:-1]
-    return head + tail
-
-
-NO_NEWLINE = "# (the line before had no end)\n"
-
-
-def with_block(text, lines, after_first=False):
-    """A text with our lines at its end, or behind its first line; replaces older ones."""
-    text = without_block(text)
-    note = ""
-    if text and not text.endswith("\n"):
-        text, note = text + "\n", NO_NEWLINE
-        after_first = False
-    place = text.find("\n") + 1 if after_first else len(text)
-    block = BEGIN + "\n" + note + "".join(line + "\n" for line in lines) + END + "\n"
-    return text[:place] + block + text[place:]
-
-
-def block_lines(text):
-    begin, end = text.find(BEGIN + "\n"), text.find(END + "\n")
-    if begin < 0 or end < begin:
-        return []
-    return text[begin:end].splitlines()[1:]
-
-
 # irqbalance
 
 
@@ -548,7 +423,7 @@ def ban_line(text, numbers):
     """The line that adds the bans to the arguments that the configuration has already."""
     # Debian once called it OPTIONS.
     variable, arguments = "IRQBALANCE_ARGS", ""
-    for line in without_block(text).splitlines():
+    for line in BLOCK.without(text).splitlines():
         match = ARGUMENT_LINE.match(line)
         if match:
             variable, arguments = match.group(1), match.group(3)
@@ -583,7 +458,7 @@ def names_of(host, setting, numbers):
 
 def banned(host, setting):
     """Names of the interrupts that irqbalance is told to leave alone, and really leaves."""
-    lines = block_lines(host.read(setting["target"]) or "")
+    lines = BLOCK.lines(host.read(setting["target"]) or "")
     numbers = bans_of("\n".join(lines))
     running = irqbalance_arguments(host)
     if running is not None:
@@ -597,7 +472,7 @@ def ban(host, setting):
     path = setting["target"]
     text = host.read(path) or ""
     line = ban_line(text, ban_numbers(host, setting))
-    new = with_block(text, [line])
+    new = BLOCK.within(text, [line])
     if new != text:
         host.put(path, new, 0o644)
     restart_irqbalance(host, bans_of(line))
@@ -613,69 +488,14 @@ def restart_irqbalance(host, numbers):
         host.run(["/etc/init.d/irqbalance", "restart"])
 
 
-def is_systemd(host):
-    return host.is_folder("/run/systemd/system")
-
-
-# The record of what was there before
-
-
-def new_record():
-    return {"format": FORMAT, "values": {}, "accepted": {}, "files": {}, "folders": []}
-
-
-def read_record(host):
-    text = host.read(BEFORE)
-    return new_record() if text is None else load(text, BEFORE)
-
-
-def write_record(host, record):
-    make_folders(host, os.path.dirname(BEFORE), record)
-    host.put(BEFORE, dump(record), 0o600)
-
-
-def make_folders(host, folder, record):
-    """Make a folder with its parents; those made are remembered, outermost first."""
-    missing = []
-    while folder != "/" and not host.is_folder(folder):
-        missing.append(folder)
-        folder = os.path.dirname(folder)
-    for name in reversed(missing):
-        os.mkdir(host.path(name), 0o755)
-        os.chmod(host.path(name), 0o755)
-        record["folders"].append(name)
-
-
-def remember_file(host, path, record):
-    if path in record["files"]:
-        return
-    if os.path.islink(host.path(path)):
-        record["files"][path] = {"link": os.readlink(host.path(path))}
-    elif host.exists(path):
-        content = (host.read(path) or "").encode("latin-1")
-        record["files"][path] = {
-            "content": base64.b64encode(content).decode("ascii"),
-            "mode": os.stat(host.path(path)).st_mode & 0o7777,
-        }
-    else:
-        record["files"][path] = {}
-
-
 # What keeps the tuning over a boot and over ifup
 
 
 def source():
-    """This file's own text, wherever Ansible has unpacked it."""
-    loader = globals().get("__loader__")
-    if loader is not None and hasattr(loader, "get_source"):
-        text = loader.get_source(__name__)
-        if text:
-            return text
-    handle = open(re.sub(r"\.py[co]$", ".py", __file__), "rb")
-    try:
-        return handle.read().decode("utf-8")
-    finally:
-        handle.close()
+    """The program, but for its first line."""
+    ours = source_of(__file__, globals().get("__loader__"))
+    files = source_of(fsdeploy_files.__file__, getattr(fsdeploy_files, "__loader__", None))
+    return files + ours.split("\n# From here on it is part of the program.\n", 1)[1]
 
 
 def keepers(host):
@@ -701,78 +521,21 @@ def keepers(host):
     if host.is_folder("/etc/network/if-up.d"):
         found.append(("/etc/network/if-up.d/fsdeploy-tuning", IF_UP % words, 0o755))
     if host.is_folder("/etc/sysconfig/network-scripts"):
-        old = without_block(host.read(IFUP_LOCAL) or "")
+        old = BLOCK.without(host.read(IFUP_LOCAL) or "")
         line = PROGRAM + " || :"
         if not old:
-            found.append((IFUP_LOCAL, with_block("#!/bin/sh\n", [line]), 0o755))
+            found.append((IFUP_LOCAL, BLOCK.within("#!/bin/sh\n", [line]), 0o755))
         elif re.match(r"#!\s*\S*/(ba|da|k)?sh\b", old):
-            found.append((IFUP_LOCAL, with_block(old, [line], after_first=True), 0o755))
+            found.append((IFUP_LOCAL, BLOCK.within(old, [line], after_first=True), 0o755))
     return found
 
 
-def keeper_differs(host, path, text, mode):
-    real = host.path(path)
-    if mode is None:
-        return not (os.path.islink(real) and os.readlink(real) == text)
-    now = host.read(path)
-    return now is None or now != text or os.stat(real).st_mode & 0o7777 != mode
-
-
-def put_keeper(host, path, text, mode):
-    real = host.path(path)
-    if mode is None:
-        if os.path.lexists(real):
-            os.unlink(real)
-        os.symlink(text, real)
-        return
-    host.put(path, text, mode)
-    os.chmod(os.path.realpath(real), mode)
-
-
 def put_back_irqbalance(host, path, record):
-    put_back_file(host, path, record["files"].pop(path))
+    put_back_file(host, path, record["files"].pop(path), BLOCK)
     restart_irqbalance(host, bans_of(host.read(path) or ""))
 
 
-def is_shared(path):
-    """Files of others, where only our lines are ours."""
-    return path == IFUP_LOCAL or path in IRQBALANCE_CONFIGS
-
-
-def put_back_file(host, path, before):
-    """Put one file back as it was before the first change."""
-    real = host.path(path)
-    now = host.read(path)
-    ours = is_shared(path) and now is not None
-    if "link" in before and not ours:
-        if os.path.lexists(real):
-            os.unlink(real)
-        os.symlink(before["link"], real)
-        return
-    wanted = None
-    if "content" in before:
-        wanted = base64.b64decode(before["content"].encode("ascii")).decode("latin-1")
-    if ours and without_block(now) not in (wanted, "", "#!/bin/sh\n"):
-        # Others have changed it since: only our lines are taken out.
-        wanted = without_block(now)
-    if wanted is None:
-        if os.path.lexists(real):
-            os.unlink(real)
-        return
-    if now != wanted:
-        host.put(path, wanted, before.get("mode", 0o644))
-    if "mode" in before:
-        os.chmod(os.path.realpath(real), before["mode"])
-
-
 # The two things that are done
-
-
-def result_of(setting, before, after, outcome, reason=""):
-    return {
-        "kind": setting["kind"], "target": setting["target"], "wanted": setting["value"],
-        "before": before, "after": after, "outcome": outcome, "reason": reason,
-    }
 
 
 def look(host, setting):
@@ -852,7 +615,7 @@ def apply_settings(host, settings, check=False, keep=True):
     `keep`: write the plan and what applies it again at boot and on ifup. Targets that an earlier
     plan had and this one has not get their old values back.
     """
-    record = read_record(host)
+    record = read_record(host, BEFORE)
     known = dump(record)
     wanted = set(key_of(setting) for setting in settings)
     dropped = [
@@ -865,7 +628,7 @@ def apply_settings(host, settings, check=False, keep=True):
             for path, _, _ in keepers(host):
                 remember_file(host, path, record)
         if dump(record) != known:
-            write_record(host, record)
+            write_record(host, BEFORE, record)
             known = dump(record)
     results = []
     for setting in sorted(settings, key=first_irqbalance) + dropped:
@@ -884,18 +647,18 @@ def apply_settings(host, settings, check=False, keep=True):
         plan = dump({"format": FORMAT, "settings": settings})
         news = keepers(host) + [(PLAN, plan, 0o644)]
         for path, text, mode in news:
-            if keeper_differs(host, path, text, mode):
+            if file_differs(host, path, text, mode):
                 changed = True
                 if not check:
                     make_folders(host, os.path.dirname(path), record)
-                    put_keeper(host, path, text, mode)
+                    put_file(host, path, text, mode)
         if changed and not check and is_systemd(host):
             host.run(["systemctl", "daemon-reload"])
             host.run(["udevadm", "control", "--reload"])
             # It must count as started, or the rule for cards that appear does nothing.
             host.run(["systemctl", "--no-block", "start", "fsdeploy-tuning"])
     if not check and dump(record) != known:
-        write_record(host, record)
+        write_record(host, BEFORE, record)
     changed = changed or any(result["outcome"] == CHANGED for result in results)
     return results, changed
 
@@ -904,7 +667,7 @@ def restore(host, check=False):
     """Put everything back; (results, changed). What cannot be put back stays remembered."""
     if host.read(BEFORE) is None:
         return [], False
-    record = read_record(host)
+    record = read_record(host, BEFORE)
     results = []
     for key, value in sorted(record["values"].items()):
         result = settle(host, from_key(key, value), new_record(), check)
@@ -917,7 +680,8 @@ def restore(host, check=False):
         if path in IRQBALANCE_CONFIGS:
             put_back_irqbalance(host, path, record)
         else:
-            put_back_file(host, path, record["files"][path])
+            put_back_file(
+                host, path, record["files"][path], BLOCK if path == IFUP_LOCAL else None)
     if is_systemd(host):
         host.run(["systemctl", "daemon-reload"])
         host.run(["udevadm", "control", "--reload"])
@@ -930,11 +694,9 @@ def restore(host, check=False):
     if stuck:
         left = new_record()
         left["values"], left["folders"] = stuck, record["folders"]
-        write_record(host, left)
+        write_record(host, BEFORE, left)
         return results, True
-    for folder in reversed(record["folders"]):
-        if host.is_folder(folder) and not host.names(folder):
-            os.rmdir(host.path(folder))
+    remove_folders(host, record)
     return results, True
 
 

@@ -135,7 +135,7 @@ def test_other_edits_stay(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "a\n", "a", "#!/bin/sh\nexit 0\n"])
 @pytest.mark.parametrize("after_first", [False, True])
 def test_both_sides_take_the_same_lines_out(text: str, after_first: bool) -> None:
-    once = host_side.with_block(text, ["x"], after_first)
+    once = host_side.BLOCK.within(text, ["x"], after_first)
     assert without_block(once.encode()) == text.encode()
     assert without_block(text.encode()) == text.encode()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
 import json
 import struct
@@ -131,6 +132,22 @@ class FakeHost:
     def word(self) -> int:
         data = self.get("/boot/grub/stage2")
         return int(struct.unpack_from("<I", data, 0x20C)[0])
+
+
+@functools.cache
+def host_module(name: str) -> Any:
+    """One of module_utils, loaded as the file it is and known by its name to the others."""
+    path = paths.data_root() / "playbooks" / "module_utils" / f"{name}.py"
+    full = f"ansible.module_utils.{name}"
+    spec = importlib.util.spec_from_file_location(full, path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    package = importlib.import_module("ansible.module_utils")
+    sys.modules[full] = module
+    setattr(package, name, module)
+    spec.loader.exec_module(module)
+    return module
 
 
 @functools.cache

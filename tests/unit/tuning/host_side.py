@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import errno
-import importlib.util
 import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fsdeploy import paths
 from fsdeploy.tuning.snapshot import Snapshot, load_snapshot
+from tests.unit.playbooks.host import host_module
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 
 
-def _load() -> Any:
-    path = paths.data_root() / "playbooks" / "module_utils" / "fsdeploy_tuning.py"
-    spec = importlib.util.spec_from_file_location("fsdeploy_tuning", path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-host_side = _load()
+host_files = host_module("fsdeploy_files")
+host_side = host_module("fsdeploy_tuning")
 
 
 def names() -> list[str]:
@@ -105,13 +95,13 @@ class Machine:
                 balance["config"], "#IRQBALANCE_ONESHOT=\n\nIRQBALANCE_ARGS=--hintpolicy=exact"
             )
             self.run_irqbalance(balance["arguments"])
-        self.host = host_side.Host(str(root), ethtool=self.cards, run=self._run)
+        self.host = host_side.Host(str(root), ethtool=self.cards, ask=self._ask)
 
-    def _run(self, words: Sequence[str]) -> int:
+    def _ask(self, words: Sequence[str]) -> tuple[int, str]:
         self.commands.append(list(words))
         if "irqbalance" in " ".join(words):
             self.on_command()
-        return 0
+        return 0, ""
 
     def run_irqbalance(self, arguments: Sequence[str]) -> None:
         self.put("/proc/99/cmdline", "\0".join(arguments) + "\0")

@@ -6,14 +6,16 @@ import errno
 import json
 import os
 import stat
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fsdeploy import run
 from fsdeploy.tuning.plan import parse_choice, plan_tuning
 from fsdeploy.tuning.settings import is_same, setting_from
-from tests.unit.tuning.host_side import Machine, document, host_side, names, snapshot
+from tests.unit.tuning.host_side import Machine, document, host_files, host_side, names, snapshot
 
 BEFORE = "/var/lib/fsdeploy/tuning/before.json"
 PLAN = "/var/lib/fsdeploy/tuning/plan.json"
@@ -141,7 +143,7 @@ class Stubborn(host_side.Host):  # type: ignore[misc]
 
 def test_an_interrupt_that_cannot_be_moved_is_a_result(tmp_path: Path) -> None:
     machine = machine_of(tmp_path, "igb-8")
-    host = Stubborn(str(machine.root), machine.cards, machine._run)
+    host = Stubborn(str(machine.root), machine.cards, machine._ask)
     # eth0-TxRx-2 and -3: 64 is the link's.
     host.refusing, host.deaf = {"/proc/irq/67/smp_affinity": errno.EIO}, "/proc/irq/68/smp_affinity"
     results, _ = host_side.apply_settings(host, plan_of("igb-8"))
@@ -274,11 +276,11 @@ def test_debians_old_name_for_the_arguments() -> None:
 @pytest.mark.parametrize("text", ["", "a\n", "a", "#!/bin/sh\nexit 0\n", "#!/bin/sh"])
 @pytest.mark.parametrize("after_first", [False, True])
 def test_lines_of_ours_come_out_without_a_trace(text: str, after_first: bool) -> None:
-    once = host_side.with_block(text, ["x", "y"], after_first)
+    once = host_side.BLOCK.within(text, ["x", "y"], after_first)
     assert once != text
     assert "x\ny\n" in once
-    assert host_side.with_block(once, ["x", "y"], after_first) == once
-    assert host_side.without_block(once) == text
+    assert host_side.BLOCK.within(once, ["x", "y"], after_first) == once
+    assert host_side.BLOCK.without(once) == text
     if after_first and text.count("\n") > 1:
         assert once.startswith("#!/bin/sh\n# fsdeploy")
 
@@ -351,7 +353,7 @@ def test_what_cannot_be_put_back_stays_remembered(tmp_path: Path) -> None:
     machine = machine_of(tmp_path, "igb-8")
     before = machine.tree(without=NO_FILES)
     host_side.apply_settings(machine.host, plan_of("igb-8"))
-    host = Stubborn(str(machine.root), machine.cards, machine._run)
+    host = Stubborn(str(machine.root), machine.cards, machine._ask)
     host.refusing = {"/proc/irq/67/smp_affinity": errno.EIO}
     results, _ = host_side.restore(host)
     assert outcomes(results)["eth0-TxRx-2"] == host_side.CANNOT
@@ -375,11 +377,17 @@ def test_a_damaged_record_stops_everything(tmp_path: Path) -> None:
     assert machine.tree() == before
 
 
-def test_the_program_is_this_file(tmp_path: Path) -> None:
+def test_the_program_is_these_files(tmp_path: Path) -> None:
     machine = machine_of(tmp_path, "e1000-2")
     host_side.apply_settings(machine.host, plan_of("e1000-2"))
-    written = machine.get("/usr/sbin/fsdeploy-tuning").split("\n", 1)[1]
-    assert written == Path(host_side.__file__).read_text(encoding="utf-8")
+    program = machine.path("/usr/sbin/fsdeploy-tuning")
+    _, _, written = program.read_text().partition("\n")
+    files, ours = (Path(module.__file__).read_text() for module in (host_files, host_side))
+    assert written.startswith(files)
+    assert ours.endswith(written.removeprefix(files))
+    # It stands alone: without Ansible, and without a plan on this machine there is nothing to do.
+    ended = run.run([sys.executable, "-I", "-S", program], check=False)
+    assert (ended.returncode, ended.output) == (0, "")
 
 
 def test_another_machines_cards_and_services_are_left_alone(tmp_path: Path) -> None:
