@@ -229,7 +229,7 @@ def make_folders(host, folder, record):
 
 def remove_folders(host, record):
     """Remove the folders that were made, as far as nothing else is in them by now."""
-    for folder in list(reversed(record["folders"])) + [STATE]:
+    for folder in list(reversed(record["folders"])) + [STATE + "/packages", STATE]:
         if host.is_folder(folder) and not host.names(folder):
             os.rmdir(host.path(folder))
 
