@@ -32,6 +32,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("status", "status", "where each host stands"),
     ("why", "why", "why a host stands where it stands, with its story"),
     ("tune", "tune", "show, apply and restore the network tuning of hosts"),
+    ("services", "services", "load the module on hosts and start services under libfsocket"),
     ("lab", "lab", "virtual hosts to try everything on"),
     ("demo", "demo", "the whole way on a lab host, with a table of what happened"),
     ("bench", "bench", "what kernels make of short connections, measured in guests"),

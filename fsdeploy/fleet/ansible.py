@@ -19,7 +19,7 @@ from typing import Any
 from fsdeploy import paths, run
 from fsdeploy.errors import FsdeployError
 from fsdeploy.fleet.inventory import Inventory
-from fsdeploy.fleet.transport import OLD_SSH_KEYWORDS, Ssh, is_old
+from fsdeploy.fleet.transport import OLD_SSH_KEYWORDS, Ssh, is_old, reason_of
 
 _PREFIX = "FSDEPLOY "
 _FORKS = 20
@@ -207,3 +207,24 @@ def run_playbook(
             log=log,
         )
     return results
+
+
+def run_on_alive(
+    name: str,
+    ssh: Ssh,
+    hosts: Sequence[str],
+    variables: Mapping[str, Any] | None = None,
+    *,
+    log: Path,
+    check: bool = False,
+) -> dict[str, HostResult]:
+    """Run a playbook on the hosts that answer; the others cost Ansible no time."""
+    chosen = [ssh.inventory.host(host) for host in hosts]
+    answers = ssh.each(chosen, lambda host: ssh.execute(host, "true", timeout=40))
+    results = {
+        host: HostResult(False, False, reason_of(answer.output))
+        for host, answer in answers.items()
+        if not answer.reached
+    }
+    alive = [host for host in hosts if host not in results]
+    return {**results, **run_playbook(name, ssh, alive, variables, log=log, check=check)}

@@ -16,11 +16,13 @@ from typing import Any
 
 from fsdeploy import paths, ui
 from fsdeploy.errors import ExitCode, FsdeployError, exit_code_of
-from fsdeploy.fleet.ansible import HostResult, by_hand, run_playbook
+from fsdeploy.fleet import remembered
+from fsdeploy.fleet.ansible import HostResult, by_hand
+from fsdeploy.fleet.ansible import run_on_alive as _play
 from fsdeploy.fleet.drive import new_log
 from fsdeploy.fleet.inventory import Inventory, load_inventory
 from fsdeploy.fleet.journal import Journal
-from fsdeploy.fleet.transport import Ssh, reason_of
+from fsdeploy.fleet.transport import Ssh
 from fsdeploy.tuning.plan import Choice, Plan, plan_tuning
 from fsdeploy.tuning.settings import Outcome, Setting, SettingResult, compare, result_from
 from fsdeploy.tuning.snapshot import Snapshot, snapshot_from
@@ -108,15 +110,6 @@ def _folder(name: str) -> Path:
     return paths.state_dir() / "tuning" / name
 
 
-def _remember(folder: str, host: str, document: Mapping[str, Any]) -> Path:
-    path = _folder(folder) / f"{host}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(path.name + ".new")
-    new.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    new.replace(path)
-    return path
-
-
 def forget_applied(host: str) -> None:
     """The host is as it was: nothing of its tuning is expected any more."""
     (_folder("applied") / f"{host}.json").unlink(missing_ok=True)
@@ -170,27 +163,6 @@ class Collected:
     document: Mapping[str, Any] = field(default_factory=dict)
     reason: str = ""
     reached: bool = True
-
-
-def _play(
-    name: str,
-    ssh: Ssh,
-    hosts: Sequence[str],
-    variables: Mapping[str, Any] | None = None,
-    *,
-    log: Path,
-    check: bool = False,
-) -> dict[str, HostResult]:
-    """Run a playbook on the hosts that answer; the others cost Ansible no time."""
-    chosen = [ssh.inventory.host(host) for host in hosts]
-    answers = ssh.each(chosen, lambda host: ssh.execute(host, "true", timeout=40))
-    results = {
-        host: HostResult(False, False, reason_of(answer.output))
-        for host, answer in answers.items()
-        if not answer.reached
-    }
-    alive = [host for host in hosts if host not in results]
-    return {**results, **run_playbook(name, ssh, alive, variables, log=log, check=check)}
 
 
 def _collect(ssh: Ssh, hosts: Sequence[str], log: Path) -> dict[str, Collected]:
@@ -310,7 +282,7 @@ def apply(request: TuneRequest, *, journal: Journal | None = None) -> TuneReport
         plans, ended = _plan(found, request.choice)
         for host, (_, plan) in plans.items():
             settings = [setting.as_dict() for setting in plan.settings]
-            _remember("planned", host, {"settings": settings})
+            remembered.write(_folder("planned") / f"{host}.json", {"settings": settings})
         variables = {"tuning_plans": str(_folder("planned"))}
         with ui.step("Trying the settings" if request.dry_run else "Applying the settings"):
             results = _play("tune", ssh, list(plans), variables, log=log, check=request.dry_run)
@@ -321,7 +293,9 @@ def apply(request: TuneRequest, *, journal: Journal | None = None) -> TuneReport
                 host, result.ok, result.message, result.reached, result.changed, done, plan.notes
             )
             if result.ok and not request.dry_run:
-                _remember("applied", host, {"results": _document_of(done)})
+                remembered.write(
+                    _folder("applied") / f"{host}.json", {"results": _document_of(done)}
+                )
         commands: tuple[str, ...] = ()
         if plans:
             commands = (by_hand("tune", inventory, list(plans), variables),)

@@ -28,7 +28,7 @@ class HostView:
 
     release: str
     systemd: bool
-    folders: tuple[str, ...]
+    sysconfig: bool
     available: bool
     loaded: bool
     parameters: Mapping[str, str]
@@ -47,7 +47,7 @@ def view_from(document: Mapping[str, Any], where: str) -> HostView:
         return HostView(
             release=str(document["release"]),
             systemd=bool(document["systemd"]),
-            folders=tuple(document["folders"]),
+            sysconfig=bool(document["sysconfig"]),
             available=bool(document["available"]),
             loaded=bool(document["loaded"]),
             parameters=dict(document["parameters"]),

@@ -121,7 +121,9 @@ def parse_parameters(words: Sequence[str]) -> dict[str, str]:
         name, _, value = word.partition("=")
         allowed, _ = PARAMETERS.get(name, ((), ""))
         if value not in allowed:
-            known = ", ".join(f"{key}={'|'.join(values)}" for key, (values, _) in PARAMETERS.items())
+            known = ", ".join(
+                f"{key}={'|'.join(values)}" for key, (values, _) in PARAMETERS.items()
+            )
             raise FsdeployError(f"--parameter {word}: there is no such setting", hint=known)
         found[name] = value
     return found
@@ -154,13 +156,14 @@ def _without_module(host: HostView, choice: Choice) -> Plan:
     """Receive Flow Deliver alone, a switch of the kernel itself."""
     value = parameters_for(choice)[_RFD_NAME]
     files: tuple[Mapping[str, Any], ...] = ()
-    notes = [
+    said = (
         f"{host.release} has Receive Flow Deliver and no Fastsocket module: that switch is all"
         " that is set, and no service is started under libfsocket"
-    ]
+    )
+    notes = [said]
     if host.systemd:
         files = (_whole(Level.MODULE, _TMPFILES, f"w {RFD} - - - - {value}\n"),)
-    elif "/etc/sysconfig" in host.folders:
+    elif host.sysconfig:
         text = f"[ ! -w {RFD} ] || echo {value} >{RFD}\n"
         files = (_script(Level.MODULE, _SYSCONFIG, text),)
     else:
@@ -229,7 +232,7 @@ def _loader(host: HostView) -> dict[str, Any]:
     """What loads the module at boot, the host's way. Another kernel, without it, boots as ever."""
     if host.systemd:
         return _whole(Level.MODULE, _MODULES_LOAD, MODULE)
-    if "/etc/sysconfig" in host.folders:
+    if host.sysconfig:
         text = f"/sbin/modprobe -q {MODULE} >/dev/null 2>&1 || :\n"
         return _script(Level.MODULE, _SYSCONFIG, text)
     return _lines(Level.MODULE, _ETC_MODULES, MODULE)
@@ -290,7 +293,7 @@ def _proposals(host: HostView, services: Mapping[str, str]) -> tuple[str, ...]:
             )
     if "haproxy" in services and not host.words.get("haproxy"):
         found.append(
-            "haproxy.cfg: noreuseport in global (from 1.7 on): listeners with SO_REUSEPORT get no"
-            " table a core"
+            "haproxy.cfg: noreuseport in global, where its version has it: listeners with"
+            " SO_REUSEPORT get no table a core"
         )
     return tuple(found)

@@ -208,9 +208,7 @@ def collect(host):
         "format": FORMAT,
         "release": release,
         "systemd": is_systemd(host),
-        "folders": [
-            name for name in ("/etc/sysconfig", "/etc/modules", "/etc/tmpfiles.d")
-            if host.exists(name)],
+        "sysconfig": host.is_folder("/etc/sysconfig"),
         "available": re.search(r"(^|/)%s\.ko" % MODULE, known, re.MULTILINE) is not None,
         "loaded": is_loaded(host, MODULE),
         "parameters": parameters_of(host, MODULE),
