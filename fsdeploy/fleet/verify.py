@@ -16,6 +16,7 @@ from fsdeploy.fleet.drive import new_log
 from fsdeploy.fleet.inventory import load_inventory
 from fsdeploy.fleet.journal import HostRecord, Journal
 from fsdeploy.fleet.package import is_patched
+from fsdeploy.fleet.services import expected_services
 from fsdeploy.fleet.states import State
 from fsdeploy.fleet.transport import session
 from fsdeploy.fleet.tuning import expected_settings
@@ -113,7 +114,9 @@ def verify_hosts(request: VerifyRequest, *, journal: Journal | None = None) -> V
             record = book.latest_touched(name)
             release = book.rollout(record.rollout).release if record else ""
             expected[name] = dataclasses.replace(
-                expectation_for(record, release, request.expect), tuning=expected_settings(name)
+                expectation_for(record, release, request.expect),
+                tuning=expected_settings(name),
+                services=expected_services(name),
             )
     finally:
         if journal is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -23,7 +23,8 @@ class Expectation:
     """What a host should look like. An empty value is not checked.
 
     `default` is the release the boot loader starts when nobody intervenes, `previous` the one that
-    must stay bootable. `tuning` are settings with kind, target and value.
+    must stay bootable. `tuning` are settings with kind, target and value. `services` is what
+    fleet/services.py says of the module and of services under libfsocket.
     """
 
     release: str = ""
@@ -31,6 +32,7 @@ class Expectation:
     previous: str = ""
     patched: bool = False
     tuning: tuple[Mapping[str, str], ...] = ()
+    services: Mapping[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """For the file that the checks read."""
