@@ -9,6 +9,7 @@ from fsdeploy import ui
 from fsdeploy.cli.hosts import add_hosts, add_json, positive_span
 from fsdeploy.errors import FsdeployError
 from fsdeploy.fleet.rollback import Level, RollbackReport, RollbackRequest, rollback_kernel
+from fsdeploy.fleet.unserve import rollback_services
 from fsdeploy.fleet.untune import rollback_tuning
 
 
@@ -19,8 +20,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--level",
         choices=[str(level) for level in Level],
         required=True,
-        help="kernel: boot the kernel before and make it the default;"
-        " tuning: the values saved before the first change",
+        help="service: restart services without libfsocket; module: its parameters as before, no"
+        " loading at boot, unloaded where it is not in use; tuning: the values saved before the"
+        " first change; kernel: boot the kernel before and make it the default",
     )
     parser.add_argument(
         "--to", default="", metavar="RELEASE", help="the kernel to go back to (default: the last)"
@@ -62,10 +64,13 @@ def main(args: argparse.Namespace) -> int:
         boot_timeout=args.boot_timeout,
         plain_ssh=args.plain_ssh,
     )
-    if args.level == Level.TUNING:
-        if args.to:
-            raise FsdeployError("--to names a kernel, and --level tuning leaves kernels alone")
+    level = Level(args.level)
+    if level is not Level.KERNEL and args.to:
+        raise FsdeployError(f"--to names a kernel, and --level {level} leaves kernels alone")
+    if level is Level.TUNING:
         report = rollback_tuning(request)
+    elif level is not Level.KERNEL:
+        report = rollback_services(request, level)
     else:
         report = rollback_kernel(request)
     if args.json:

@@ -35,8 +35,10 @@ _STAGE2 = "/boot/grub/stage2"
 class Level(StrEnum):
     """What is taken back."""
 
-    KERNEL = "kernel"
+    SERVICE = "service"
+    MODULE = "module"
     TUNING = "tuning"
+    KERNEL = "kernel"
 
 
 @dataclass(frozen=True)

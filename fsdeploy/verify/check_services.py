@@ -19,11 +19,10 @@ from fsdeploy.verify.report import Expectation
 _LIBRARY = "/libfsocket.so"
 _DEVICE = "/dev/fastsocket"
 _LISTEN = "0A"
-# What counts connections, by the parameter that switches it on.
-_TABLES = (
-    ("enable_listen_spawn", "/proc/net/hash_stat"),
-    ("enable_receive_flow_deliver", "/proc/net/steer_stat"),
-)
+_LISTENERS = "/proc/net/hash_stat"
+_STEERED = "/proc/net/steer_stat"
+# Connections that were accepted from a listener with a clone a core.
+_FROM_CLONES = ("Loc_accept", "Rem_accept", "Glo_accept")
 _PATIENCE = 5.0
 
 # Every process of a name: a line "= PID", the links of its descriptors, its lines of the library.
@@ -38,11 +37,15 @@ _LOOK = (
 
 @dataclass(frozen=True)
 class Process:
-    """A process of a service: the sockets it has and whether the library is mapped."""
+    """A process of a service: its sockets, and whether the library is mapped.
+
+    `current`: and is the one that is there now, not one that was replaced since.
+    """
 
     pid: str
     sockets: frozenset[str]
     mapped: bool
+    current: bool
 
 
 def parse_processes(text: str) -> list[Process]:
@@ -55,7 +58,7 @@ def parse_processes(text: str) -> list[Process]:
             Process(
                 pid.strip(),
                 frozenset(re.findall(r"socket:\[(\d+)\]", rest)),
-                # A library that was replaced since is mapped, but is not the one that is there.
+                bool(mapped),
                 any(not line.endswith("(deleted)") for line in mapped),
             )
         )
@@ -128,34 +131,54 @@ def check_module_device(machine: Any, expected: Expectation) -> None:
 def check_module_counters(machine: Any, expected: Expectation) -> None:
     """The counters of what is on move when somebody connects."""
     values: Mapping[str, str] = _expected(expected, "values")
-    on = {path.rsplit("/", 1)[-1] for path, value in values.items() if value != "0"}
-    tables = [path for name, path in _TABLES if name in on]
+    tables = [_LISTENERS] if expected.services["module"] else []
+    if any(path.endswith("deliver") and value == "1" for path, value in values.items()):
+        tables.append(_STEERED)
     if not tables:
         pytest.skip("nothing that counts connections is on")
-    services = [name for name, runs in expected.services.get("services", {}).items() if runs]
-    places = [place for name in services for place in _places(machine, name)]
-    if not places:
-        # Any server will do, the SSH server for one.
-        places = list(parse_listening(machine.run("cat /proc/net/tcp").stdout).values())
+    # Any server will do, the SSH server for one.
+    places = list(parse_listening(machine.run("cat /proc/net/tcp").stdout).values())
     assert places, "no server listens that could be asked"
-    address, port = places[0]
-    address = "127.0.0.1" if address == "0.0.0.0" else address
-    before = {path: machine.run("cat %s", path).stdout for path in tables}
-    answer = machine.run(f"bash -c 'exec 3<>/dev/tcp/{address}/{port}'")
-    assert answer.rc == 0, f"{address} port {port} does not take connections"
-    for path in tables:
-        assert _moves(machine, path, before[path]), (
-            f"no counter of {path} moved when {address} port {port} was asked"
+    before = [(path, machine.run("cat %s", path).stdout) for path in tables]
+    said = _connect(machine, places[0])
+    for path, text in before:
+        assert _moves(machine, path, text), f"no counter of {path} moved when {said} was asked"
+
+
+@pytest.mark.wanted
+def check_services_served(machine: Any, expected: Expectation) -> None:
+    """Connections to the services come from listeners with a clone a core."""
+    services: Mapping[str, bool] = _expected(expected, "services")
+    values: Mapping[str, str] = _expected(expected, "values")
+    if "0" in [value for path, value in values.items() if path.endswith("listen_spawn")]:
+        pytest.skip("enable_listen_spawn is 0")
+    for name in [name for name, runs in services.items() if runs]:
+        places = _places(machine, name)
+        assert places, f"{name} listens on no IPv4 address"
+        before = machine.run("cat %s", _LISTENERS).stdout
+        said = _connect(machine, places[0])
+        assert _moves(machine, _LISTENERS, before, _FROM_CLONES), (
+            f"{name} took a connection to {said} from a listener without clones; with SO_REUSEPORT"
+            " it gets none"
         )
 
 
-def _moves(machine: Any, path: str, before: str) -> bool:
+def _connect(machine: Any, place: tuple[str, int]) -> str:
+    """Connect to a server of the host, from the host; the place in words."""
+    address, port = place
+    address = "127.0.0.1" if address == "0.0.0.0" else address
+    answer = machine.run(f"bash -c 'exec 3<>/dev/tcp/{address}/{port}'")
+    assert answer.rc == 0, f"{address} port {port} does not take connections"
+    return f"{address} port {port}"
+
+
+def _moves(machine: Any, path: str, before: str, columns: Sequence[str] = ()) -> bool:
     """Whether a counter goes up. The server may take its time to accept."""
     first = parse_counters(before)
     deadline = time.monotonic() + _PATIENCE
     while True:
         now = parse_counters(machine.run("cat %s", path).stdout)
-        if any(count > first.get(name, 0) for name, count in now.items()):
+        if any(now[name] > first.get(name, 0) for name in columns or now):
             return True
         if time.monotonic() > deadline:
             return False
@@ -168,7 +191,7 @@ def check_services_preloaded(machine: Any, expected: Expectation) -> None:
     for name, runs in services.items():
         processes = _processes(machine, name)
         assert processes or not runs, f"{name} does not run any more"
-        bare = [process.pid for process in processes if not process.mapped]
+        bare = [process.pid for process in processes if not process.current]
         assert not bare, (
             f"{len(bare)} of {len(processes)} processes of {name} run without libfsocket,"
             f" the first is {bare[0]}"

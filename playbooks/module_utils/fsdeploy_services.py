@@ -56,6 +56,7 @@ BLOCKS = dict(
 
 # How a service runs.
 UNDER = "under libfsocket"
+OLD = "under a libfsocket that was replaced"
 PLAIN = "without libfsocket"
 MIXED = "not all of it under libfsocket"
 STOPPED = "not running"
@@ -85,12 +86,14 @@ def status_name(text):
 
 
 def how_mapped(host, pid):
-    """PLAIN, UNDER, or None for a process that is gone. A library that was replaced is none."""
+    """PLAIN, UNDER or OLD; None for a process that is gone."""
     text = host.read("/proc/%s/maps" % pid)
     if not text:
         return None
     here = [line for line in text.splitlines() if "/libfsocket.so" in line]
-    return UNDER if [line for line in here if not line.endswith(" (deleted)")] else PLAIN
+    if not here:
+        return PLAIN
+    return UNDER if [line for line in here if not line.endswith(" (deleted)")] else OLD
 
 
 def how_runs(host, name):

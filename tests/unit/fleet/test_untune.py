@@ -12,14 +12,9 @@ import pytest
 from fsdeploy import run
 from fsdeploy.errors import FsdeployError
 from fsdeploy.fleet.inventory import Host
+from fsdeploy.fleet.plainly import parse_record, read_record, without_block
 from fsdeploy.fleet.transport import Answered, Ssh
-from fsdeploy.fleet.untune import (
-    parse_record,
-    read_record,
-    restore_plainly,
-    restore_script,
-    without_block,
-)
+from fsdeploy.fleet.untune import restore_plainly, restore_script
 from tests.unit.tuning.host_side import Machine, document, host_side, names
 from tests.unit.tuning.test_host_side import NO_FILES, plan_of
 
@@ -59,7 +54,9 @@ class LocalShell:
                 (tools / card).write_text(ethtool_says(machine.cards.get(card)))
         self._path = f"PATH={tools}:"
 
-    def execute(self, _host: Host, command: str, *, input_text: str | None = None) -> Answered:
+    def execute(
+        self, _host: Host, command: str, *, input_text: str | None = None, timeout: float = 60
+    ) -> Answered:
         def here(text: str) -> str:
             for folder in ("/proc/", "/sys/", "/etc/", "/var/lib/", "/usr/sbin/f", "/sbin/ifup"):
                 for before in (" ", "\n", "'", "="):
@@ -69,6 +66,7 @@ class LocalShell:
         ended = run.run(
             ["sh", "-c", here(f" {command}")],
             check=False,
+            timeout=timeout,
             input_text=here(input_text) if input_text else None,
         )
         return Answered(True, ended.returncode, ended.output)
@@ -92,11 +90,11 @@ def test_a_shell_puts_back_what_the_module_applied(tmp_path: Path, name: str) ->
     host_side.apply_settings(machine.host, plan_of(name))
     assert machine.tree(without=NO_FILES) != before
     shell = LocalShell(machine)
-    record = read_record(cast(Ssh, shell), HOST)
+    record = read_record(cast(Ssh, shell), HOST, BEFORE)
     assert record
     restore_plainly(cast(Ssh, shell), HOST, record)
     assert machine.tree(without=NO_FILES) == before
-    assert read_record(cast(Ssh, shell), HOST) is None
+    assert read_record(cast(Ssh, shell), HOST, BEFORE) is None
     said = shell.log.read_text()
     for card, fields in machine.made_of["ethtool"].items():
         # What was refused or down was never remembered.
@@ -136,8 +134,8 @@ def test_other_edits_stay(tmp_path: Path) -> None:
 @pytest.mark.parametrize("after_first", [False, True])
 def test_both_sides_take_the_same_lines_out(text: str, after_first: bool) -> None:
     once = host_side.BLOCK.within(text, ["x"], after_first)
-    assert without_block(once.encode()) == text.encode()
-    assert without_block(text.encode()) == text.encode()
+    assert without_block(once.encode(), "tuning") == text.encode()
+    assert without_block(text.encode(), "tuning") == text.encode()
 
 
 def test_an_interface_that_is_gone_has_nothing_to_put_back() -> None:
