@@ -248,17 +248,14 @@ def add_package(host, item, folder, check):
         return result_of(setting, " ".join(before), item["nevra"], CHANGED)
     # A module's package stands beside that of another kernel, the library's takes its place.
     how = ("-i",) if item["beside"] else ("-U", "--oldpackage")
-    path = os.path.join(folder, os.path.basename(item["file"]))
-    rpm = host.rpm()
+    path, rpm = copy_of(host, item, folder), host.rpm()
     try:
-        check_package(rpm, host.path(path), item["sha256"], *how)
-        rpm.must("rpm could not install the package", *(how + (host.path(path),)))
+        check_package(rpm, path, item["sha256"], *how)
+        rpm.must("rpm could not install the package", *(how + (path,)))
     except Refused as problem:
         return result_of(setting, " ".join(before), " ".join(before), CANNOT, problem.sentence)
     except (IOError, OSError) as problem:
         return result_of(setting, "", "", CANNOT, reason_of(problem))
-    finally:
-        remove(host.path(path))
     return result_of(setting, " ".join(before), item["nevra"], CHANGED)
 
 
@@ -500,8 +497,21 @@ def apply_level(host, plan, level, folder, record, check):
     return results
 
 
+def copy_of(host, item, folder):
+    return host.path(os.path.join(folder, os.path.basename(item["file"])))
+
+
 def apply_plan(host, plan, folder, check=False):
     """Bring a plan about; (results, changed). It stops at a level that cannot be brought about."""
+    try:
+        results = apply_levels(host, plan, folder, check)
+    finally:
+        for item in plan["packages"]:
+            remove(copy_of(host, item, folder))
+    return results, any(result["outcome"] == CHANGED for result in results)
+
+
+def apply_levels(host, plan, folder, check):
     results = []
     for level in LEVELS:
         path = before_of(level)
@@ -520,7 +530,7 @@ def apply_plan(host, plan, folder, check=False):
             write_record(host, path, record)
         if stuck(results):
             break
-    return results, any(result["outcome"] == CHANGED for result in results)
+    return results
 
 
 def restore(host, level, check=False):

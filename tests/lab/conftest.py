@@ -30,3 +30,11 @@ def stock_el6() -> build.Build:
     if source.find(target.load("el6")) is None:
         pytest.skip("no el6 source in the cache (fsdeploy source add PATH)")
     return build.build_kernel(build.request("el6", fragments=("lab",), stock=True))
+
+
+@pytest.fixture(scope="session")
+def patched_el6() -> build.Build:
+    """The patched one, with the package of its module."""
+    if source.find(target.load("el6")) is None:
+        pytest.skip("no el6 source in the cache (fsdeploy source add PATH)")
+    return build.build_kernel(build.request("el6", fragments=("lab",)))
