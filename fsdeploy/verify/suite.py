@@ -72,7 +72,9 @@ def _parts(hosts: Sequence[str]) -> list[list[str]]:
     return [list(hosts[place::count]) for place in range(count)]
 
 
-def _command(folder: Path, ssh_config: Path, limit: float) -> list[str | Path]:
+def _command(
+    folder: Path, ssh_config: Path, limit: float, only: Sequence[str]
+) -> list[str | Path]:
     """The argument list of pytest, for what is in the folder."""
     return [
         sys.executable,
@@ -86,6 +88,7 @@ def _command(folder: Path, ssh_config: Path, limit: float) -> list[str | Path]:
         f"--fsdeploy-results={folder / 'results'}",
         f"--fsdeploy-limit={limit}",
         "-q",
+        *(["-k", " or ".join(f"check_{name}" for name in only)] if only else []),
         *sorted(_FOLDER.glob("check_*.py")),
     ]
 
@@ -96,10 +99,11 @@ def run_checks(
     *,
     log: Path | None = None,
     limit: float = _COMMAND_LIMIT,
+    only: Sequence[str] = (),
 ) -> tuple[HostReport, ...]:
     """Run the shipped checks on hosts, a report each. FsdeployError when pytest could not work.
 
-    `limit` is in seconds, for one command on a host.
+    `limit` is in seconds, for one command on a host. With `only`: those whose names begin so.
     """
     if not expectations:
         return ()
@@ -121,7 +125,7 @@ def run_checks(
                 processes[folder] = stack.enter_context(
                     run.running(
                         run.start(
-                            _command(folder, ssh_config, limit),
+                            _command(folder, ssh_config, limit, only),
                             env={
                                 "PYTHONPATH": str(_FOLDER.parent.parent),
                                 "PYTHONDONTWRITEBYTECODE": "1",

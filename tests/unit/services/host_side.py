@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -176,9 +177,7 @@ class Machine:
     def stop(self, name: str) -> None:
         for path in self.path("/proc").glob("[0-9]*"):
             if f"Name:\t{name}\n" in (path / "status").read_text():
-                for file in path.iterdir():
-                    file.unlink()
-                path.rmdir()
+                shutil.rmtree(path)
 
     # Its files
 
