@@ -73,7 +73,7 @@ def test_what_is_installed_is_not_installed_again(tmp_path: Path) -> None:
 
 def test_a_module_for_another_kernel(tmp_path: Path) -> None:
     other = package(tmp_path, KMOD.replace("0123abcd", "99999999"), "2.6.32-other")
-    with pytest.raises(FsdeployError, match="is for 2.6.32-other, the host runs 2.6.32-431"):
+    with pytest.raises(FsdeployError, match=r"is for 2\.6\.32-other, the host runs 2\.6\.32-431"):
         plan_services(HOST, Choice(module=other))
 
 
@@ -81,7 +81,7 @@ def test_what_is_missing_is_said() -> None:
     with pytest.raises(FsdeployError, match="has no Fastsocket module") as problem:
         plan_services(replace(HOST, available=False), Choice())
     assert "--module-rpm" in problem.value.hint
-    with pytest.raises(FsdeployError, match="libfsocket.so is not on the host") as problem:
+    with pytest.raises(FsdeployError, match=r"libfsocket\.so is not on the host") as problem:
         plan_services(replace(HOST, library=False), Choice())
     assert "--library" in problem.value.hint
     with pytest.raises(FsdeployError, match="haproxy is not installed"):
