@@ -149,6 +149,12 @@ def runs_after(host, name, wanted):
         time.sleep(0.2)
 
 
+def enforces(host):
+    """Whether SELinux does. In a service with a domain of its own ld.so then ignores LD_PRELOAD."""
+    places = ("/sys/fs/selinux/enforce", "/selinux/enforce")
+    return "1" in [(host.read(path) or "").strip() for path in places]
+
+
 def reload_units(host):
     if is_systemd(host):
         host.run(["systemctl", "daemon-reload"])
@@ -414,6 +420,8 @@ def settle_service(host, name, path, wanted, record, check):
             restart(host, name)
             after = runs_after(host, name, PLAIN)
         reason += "; taken back, now it is %s" % after
+        if enforces(host):
+            reason += "; SELinux enforces, and may have kept the library out"
     return result_of(setting, before, after, CANNOT, reason)
 
 

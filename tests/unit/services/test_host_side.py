@@ -179,8 +179,17 @@ def test_a_service_whose_script_hands_nothing_on_is_told(tmp_path: Path) -> None
     results, _ = machine.apply(choice_of(tmp_path))
     assert "without libfsocket" in host_side.stuck(results)
     assert not machine.path("/etc/sysconfig/nginx").exists()
+    assert "SELinux" not in host_side.stuck(results)
     # One restart: it runs as it ran before.
     assert sum(words[-1] == "restart" for words in machine.commands) == 1
+
+
+def test_selinux_is_named_where_it_enforces(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "root")
+    machine.put("/selinux/enforce", "1")
+    machine.ignores.add("nginx")
+    results, _ = machine.apply(choice_of(tmp_path))
+    assert "SELinux enforces" in host_side.stuck(results)
 
 
 def test_a_service_that_is_off_stays_off(tmp_path: Path) -> None:
