@@ -10,6 +10,8 @@ import pytest
 import fsdeploy
 
 PACKAGE = Path(fsdeploy.__file__).parent
+# What planning for hosts needs none of.
+OTHERS = [f"fsdeploy.{room}" for room in ("bench", "cli", "fleet", "kernel", "lab", "verify")]
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -68,10 +70,8 @@ def test_one_place_knows_ssh() -> None:
         ("lab", ["fsdeploy.bench", "fsdeploy.fleet", "fsdeploy.verify", "fsdeploy.cli"]),
         ("fleet", ["fsdeploy.bench", "fsdeploy.lab", "fsdeploy.cli"]),
         ("verify", ["fsdeploy.bench", "fsdeploy.lab", "fsdeploy.cli"]),
-        (
-            "tuning",
-            [f"fsdeploy.{room}" for room in ("bench", "cli", "fleet", "kernel", "lab", "verify")],
-        ),
+        ("services", OTHERS),
+        ("tuning", OTHERS),
     ],
 )
 def test_dependencies_point_downwards(room: str, must_not_know: list[str]) -> None:
