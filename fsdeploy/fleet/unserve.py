@@ -160,8 +160,9 @@ class _Services:
 
     @property
     def nothing(self) -> str:
-        what = "no service was put" if self.level is Level.SERVICE else "no module was put"
-        return f"{what} there, nothing changed"
+        if self.level is Level.SERVICE:
+            return "no service was put under libfsocket, nothing changed"
+        return "no module was put there, nothing changed"
 
     @property
     def checks(self) -> tuple[str, ...]:

@@ -446,9 +446,10 @@ def remember(host, plan, level, record):
         return
     if plan["module"] and "loaded" not in record:
         record["module"], record["loaded"] = plan["module"], is_loaded(host, plan["module"])
+    # What we loaded had no values before.
+    ours = plan["module"] and not record["loaded"]
     for setting in plan["values"]:
-        # What we loaded had no values before.
-        if record.get("loaded", True) and host.exists(setting["target"]):
+        if not ours and host.exists(setting["target"]):
             record["values"].setdefault(key_of(setting), host.read(setting["target"]).strip())
 
 

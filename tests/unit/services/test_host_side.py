@@ -158,6 +158,20 @@ def test_a_module_in_use_stays_and_is_switched_off(tmp_path: Path) -> None:
     assert machine.tree() == before
 
 
+def test_a_module_in_use_is_tried_again_where_its_package_is_not_ours(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "root")
+    machine.packages.append(KMOD)
+    machine._change(KMOD, there=True)
+    before = machine.tree()
+    machine.apply(choice_of(tmp_path))
+    machine.restore(MODULE)
+    machine.restore(SERVICE)
+    assert machine.path("/sys/module/fastsocket").exists()
+    machine.restore(MODULE)
+    assert machine.packages == [KMOD]
+    assert machine.tree() == before
+
+
 def test_a_service_that_does_not_start_with_it_is_taken_back(tmp_path: Path) -> None:
     machine = Machine(tmp_path / "root", ("nginx", "lighttpd"))
     machine.breaks.add("nginx")
@@ -317,6 +331,28 @@ def test_a_kernel_with_receive_flow_deliver_alone(tmp_path: Path, systemd: bool)
     assert machine.restore(SERVICE) == ([], False)
     machine.restore(MODULE)
     assert machine.tree() == before
+
+
+def test_a_host_that_boots_the_other_kernel(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "root")
+    before = machine.tree()
+    machine.apply(choice_of(tmp_path))
+    # Linux 6.1: its packages are there still, the module is not.
+    machine.stop("nginx")
+    machine._unload("fastsocket")
+    machine.put("/proc/sys/kernel/osrelease", "6.1.192-fs1.0123abcd\n")
+    machine.put(host_side.RFD, "0\n")
+    machine.apply(choice_of(tmp_path, workload=Workload.PROXY))
+    assert machine.get(host_side.RFD) == "1\n"
+    assert not machine.path(OPTIONS).exists()
+    assert not machine.path("/etc/sysconfig/nginx").exists()
+    for level in (SERVICE, MODULE):
+        machine.restore(level)
+    assert machine.get(host_side.RFD) == "0\n"
+    assert machine.packages == []
+    assert {path for path in machine.tree() if path.startswith(("/etc", "/var"))} == {
+        path for path in before if path.startswith(("/etc", "/var"))
+    }
 
 
 def test_what_a_host_says_of_itself(tmp_path: Path) -> None:
