@@ -17,7 +17,7 @@ from fsdeploy.fleet.takeback import Back, Record, Tried
 from fsdeploy.fleet.transport import Pulse, Ssh
 from fsdeploy.verify.report import CheckResult, Expectation, HostReport, Outcome
 
-RECORD = {"values": {}, "files": {}, "folders": []}
+RECORD: dict[str, object] = {"values": {}, "files": {}, "folders": []}
 NAMES = ("module", "shell", "refused", "broken", "silent", "nothing", "damaged", "unproven", "gone")
 
 
