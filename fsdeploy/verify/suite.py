@@ -72,9 +72,7 @@ def _parts(hosts: Sequence[str]) -> list[list[str]]:
     return [list(hosts[place::count]) for place in range(count)]
 
 
-def _command(
-    folder: Path, ssh_config: Path, limit: float, only: Sequence[str]
-) -> list[str | Path]:
+def _command(folder: Path, ssh_config: Path, limit: float, only: Sequence[str]) -> list[str | Path]:
     """The argument list of pytest, for what is in the folder."""
     return [
         sys.executable,
