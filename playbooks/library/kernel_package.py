@@ -70,63 +70,14 @@ package:
 """
 
 import glob
-import hashlib
 import os
 import shutil
-import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.fsdeploy_rpm import Refused, Rpm, check, remove
 
-BLOCK = 1024 * 1024
-
-
-def sha256_of(path):
-    digest = hashlib.sha256()
-    handle = open(path, "rb")
-    try:
-        while True:
-            block = handle.read(BLOCK)
-            if not block:
-                return digest.hexdigest()
-            digest.update(block)
-    finally:
-        handle.close()
-
-
-def remove(path):
-    if os.path.exists(path):
-        os.unlink(path)
-
-
-class Rpm:
-    """The rpm program."""
-
-    def __init__(self, module):
-        self.module = module
-        self.program = module.get_bin_path("rpm", required=True)
-
-    def run(self, *words):
-        # What it says is read.
-        code, out, err = self.module.run_command(
-            [self.program] + list(words), environ_update={"LC_ALL": "C", "LANGUAGE": "C"})
-        return code, (out + err).strip()
-
-    def must(self, what, *words):
-        code, text = self.run(*words)
-        if code != 0:
-            raise Failed(what, text)
-        return text
-
-
-class Failed(Exception):
-    """Something that rpm refused, with what it said."""
-
-    def __init__(self, what, text):
-        Exception.__init__(self, what)
-        lines = [line.strip() for line in text.splitlines()
-                 if line.strip() and not line.startswith("warning:")]
-        self.sentence = "%s: %s" % (what, "; ".join(lines[:3]) or "rpm gave no reason")
-
+# An older kernel beside a newer one is meant.
+HOW = ("-i", "--oldpackage")
 
 def owner(rpm, release):
     """The package that owns the kernel, empty when none does."""
@@ -158,96 +109,17 @@ def sweep(rpm, release):
             remove(path)
 
 
-def signature_problem(code, answer):
-    """Why a package is not signed as a whole; empty when it is.
-
-    What `rpm -K` answers with one key only in its keyring. Before rpm 4.14 it names what it
-    checked, in capitals what is wrong or cannot be told:
-        rsa sha1 (md5) pgp md5 OK                                        header and payload signed
-        rsa sha1 md5 OK                                                  the header only
-        sha1 md5 OK                                                      nothing
-        RSA sha1 ((MD5) PGP) md5 NOT OK (MISSING KEYS: (MD5) PGP#..)     another key
-        rsa sha1 (MD5) PGP MD5 NOT OK                                    changed
-    and since then, where a signed header has the payload's digest:
-        digests signatures OK / digests OK / digests SIGNATURES NOT OK / DIGESTS SIGNATURES NOT OK
-    """
-    words = answer.replace("(", " ").replace(")", " ").split()
-    if code == 0 and words and words[-1] == "OK" and "NOT" not in words:
-        if "signatures" in words or "pgp" in words or "gpg" in words:
-            return ""
-        if "rsa" in words or "dsa" in words:
-            return "only the package's header is signed, its payload could be another"
-        return "the package is not signed"
-    if "MISSING" in words or ("digests" in words and "SIGNATURES" in words):
-        return "the package is not signed with the key that it must be signed with"
-    return "the package is damaged, or was changed after it was signed"
-
-
-class Keyring:
-    """A keyring of our own in a folder, with one public key."""
-
-    def __init__(self, rpm, folder, key):
-        self.rpm = rpm
-        self.file = os.path.join(folder, "key")
-        handle = open(self.file, "w")
-        try:
-            handle.write(key + "\n")
-        finally:
-            handle.close()
-        self.own = ("--dbpath", os.path.join(folder, "db"))
-        os.mkdir(self.own[1])
-        rpm.must("rpm on the host cannot read the public key", *self.own + ("--import", self.file))
-
-    def demand_signature(self, path):
-        """Refuse a package that is not signed with the key."""
-        code, text = self.rpm.run(*self.own + ("-K", path))
-        answers = [line[len(path) + 1:].strip() for line in text.splitlines()
-                   if line.startswith(path + ":")]
-        answer = answers[-1] if answers else text
-        problem = signature_problem(code, answer)
-        if problem:
-            raise Failed(problem, "rpm says: " + answer)
-
-    def give(self):
-        """Let the host's own keyring have the key."""
-        name = self.rpm.must("rpm lost the public key", *self.own + ("-q", "gpg-pubkey"))
-        if self.rpm.run("-q", name)[0] != 0:
-            self.rpm.must("rpm on the host could not keep the public key", "--import", self.file)
-
-
-def check(rpm, path, sha256, key):
-    """Refuse a package that is not what was sent."""
-    folder = tempfile.mkdtemp(prefix="fsdeploy-")
-    try:
-        keyring = Keyring(rpm, folder, key) if key else None
-        if keyring:
-            # Before the checksum: it tells more than two numbers that differ.
-            keyring.demand_signature(path)
-        found = sha256_of(path)
-        if found != sha256:
-            raise Failed(
-                "the package arrived damaged and was not installed",
-                "its sha256 is %s, it should be %s" % (found, sha256))
-        rpm.must("the package is damaged", "-K", "--nosignature", path)
-        if keyring:
-            keyring.give()
-    finally:
-        shutil.rmtree(folder, True)
-    # Space and dependencies, as rpm itself sees them. An older kernel beside a newer one is meant.
-    rpm.must("the package cannot be installed", "-i", "--oldpackage", "--test", path)
-
-
 def install(rpm, path, sha256, key, release):
-    check(rpm, path, sha256, key)
+    check(rpm, path, sha256, HOW, key)
     try:
-        text = rpm.must("rpm could not install the package", "-i", "--oldpackage", path)
+        text = rpm.must("rpm could not install the package", *HOW + (path,))
         image = "/boot/vmlinuz-" + release
         if not os.path.isfile(image) or os.path.getsize(image) == 0:
-            raise Failed("the package is installed but its kernel is not there", image)
+            raise Refused("the package is installed but its kernel is not there", image)
         # rpm ends with 0 when only a script of the package failed: no boot entry, no initrd.
         if "scriptlet failed" in text:
-            raise Failed("a script of the package failed", text.replace("warning: ", ""))
-    except Failed:
+            raise Refused("a script of the package failed", text.replace("warning: ", ""))
+    except Refused:
         sweep(rpm, release)
         raise
 
@@ -256,14 +128,18 @@ def run(module):
     state = module.params["state"]
     release = module.params["release"]
     path = module.params["file"]
-    rpm = Rpm(module)
+    # What rpm says is read.
+    rpm = Rpm(
+        lambda words: module.run_command(
+            words, environ_update={"LC_ALL": "C", "LANGUAGE": "C"}),
+        module.get_bin_path("rpm", required=True))
     name = owner(rpm, release)
     result = {"installed": bool(name), "package": name, "changed": False}
     if state == "present" and not name:
         result["changed"] = True
         if not module.check_mode:
             if not os.path.isfile(path):
-                raise Failed("there is no package to install", path)
+                raise Refused("there is no package to install", path)
             try:
                 install(rpm, path, module.params["sha256"], module.params["key"], release)
             finally:
@@ -271,7 +147,7 @@ def run(module):
             result["package"] = owner(rpm, release)
     elif state == "absent" and name:
         if os.uname()[2] == release:
-            raise Failed("the running kernel is not removed", release)
+            raise Refused("the running kernel is not removed", release)
         result["changed"] = True
         if not module.check_mode:
             rpm.must("rpm could not remove the package", "-e", name)
@@ -294,7 +170,7 @@ def main():
     )
     try:
         run(module)
-    except Failed as problem:
+    except Refused as problem:
         module.fail_json(msg=problem.sentence)
     except (IOError, OSError) as problem:
         module.fail_json(msg="%s: %s" % (problem.filename, problem.strerror))

@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-from fsdeploy import paths, run
+from fsdeploy import run
 from tests.keys import Keyring, changed, keyring, small_package
-from tests.unit.playbooks.host import run_module
+from tests.unit.playbooks.host import host_module, run_module
 
-
-def load() -> ModuleType:
-    path = paths.data_root() / "playbooks" / "library" / "kernel_package.py"
-    spec = importlib.util.spec_from_file_location("kernel_package", path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-MODULE = load()
+MODULE = host_module("fsdeploy_rpm")
 
 # Each as it was seen: rpm 4.8.0, built from its source, and rpm 4.18.
 ANSWERS = [
@@ -88,8 +75,8 @@ HOST_IMPORT = "--import"
 def check(rpm: FakeRpm, package: Path, sha256: str) -> str:
     """Why the package is refused; empty when it is not."""
     try:
-        MODULE.check(rpm, str(package), sha256, "the key")
-    except MODULE.Failed as problem:
+        MODULE.check(rpm, str(package), sha256, ("-i",), "the key")
+    except MODULE.Refused as problem:
         return str(problem.sentence)
     return ""
 
