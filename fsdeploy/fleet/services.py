@@ -189,7 +189,7 @@ def forget_applied(host: str, level: Level) -> None:
 def expectation_of(plan: Plan, items: Sequence[Item]) -> dict[str, Any]:
     """What a host should look like since a plan was brought about: for the checks."""
     runs = {item.target: item.after for item in items if item.kind == "service"}
-    files = {level: [] for level in Level}  # type: dict[Level, list[str]]
+    files: dict[Level, list[str]] = {level: [] for level in Level}
     for item in plan.files:
         files[Level(item["level"])].append(item["path"])
     wanted: dict[str, Any] = {
