@@ -233,6 +233,8 @@ def test_the_same_command_comes_back(
     assert not machine.leftover()
 
 
+# Who runs the tests in the background of a script has SIGINT ignored, and children inherit it.
+RESTORED = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
 COMMAND = """
 import sys
 from pathlib import Path
@@ -254,7 +256,7 @@ def test_ctrl_c_leaves_it_running_and_says_how_to_end_it(
     log = tmp_path / "log"
     with log.open("wb") as out:
         command = run.start(
-            [sys.executable, "-c", COMMAND, *words],
+            [sys.executable, "-c", RESTORED + COMMAND, *words],
             cwd=tmp_path,
             stdout=out,
             env={"PYTHONPATH": str(Path(cli.__file__).parents[2])},
