@@ -9,6 +9,14 @@ import pytest
 from fsdeploy.kernel import build, source, target
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--faults",
+        action="store_true",
+        help="bring faults to lab hosts, too: a quarter of an hour",
+    )
+
+
 @pytest.fixture(scope="module")
 def lab_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """XDG_STATE_HOME for the tests of a module: their hosts are not the user's."""

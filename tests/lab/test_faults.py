@@ -50,6 +50,13 @@ PACKAGES = "/var/lib/fsdeploy/packages"  # where a host gets packages
 TRIAL_SECONDS = 75  # for a host to come back from a trial boot, before scaling
 
 
+@pytest.fixture(scope="module", autouse=True)
+def asked(pytestconfig: pytest.Config) -> None:
+    """The option is unknown when pytest starts elsewhere."""
+    if not pytestconfig.getoption("--faults", default=False):
+        pytest.skip("faults are brought to lab hosts by: pytest tests/lab --faults")
+
+
 @pytest.fixture(scope="module")
 def patched() -> build.Build:
     return build.build_kernel(build.request("lts61", fragments=("lab",)))
