@@ -109,10 +109,10 @@ _TROUBLE: Mapping[int, tuple[str, str]] = {
     sqlite3.SQLITE_CANTOPEN: ("it cannot be opened", "look at the folder's owner and mode"),
 }
 _DAMAGED_HINT = (
-    "nothing was changed in it; copy it away, then let sqlite3 save what is there: sqlite3 COPY"
-    " .recover | sqlite3 FILE. Without it no host is in danger: one on trial boots its old kernel"
-    " next, fsdeploy status --live --inventory FILE asks hosts what they run and fsdeploy rollback"
-    " takes them back"
+    "nothing was changed in it; no host is in danger: one on trial boots its old kernel next. Move"
+    " the file away: sqlite3 MOVED .recover | sqlite3 FILE saves what is there, and without a"
+    " journal fsdeploy status --live --inventory HOSTS asks hosts what they run and fsdeploy"
+    " rollback takes them back"
 )
 
 
@@ -256,7 +256,8 @@ class Journal:
 
     def _damaged(self, detail: object) -> FsdeployError:
         return FsdeployError(
-            f"the journal {self.path} cannot be read: it is damaged ({detail})", hint=_DAMAGED_HINT
+            f"the journal {self.path} cannot be read: it is damaged ({detail})",
+            hint=_DAMAGED_HINT.replace("FILE", str(self.path)),
         )
 
     @contextmanager
@@ -354,7 +355,8 @@ class Journal:
             if holder:
                 raise FsdeployError(
                     f"a rollout is running: {owner_name(holder)} holds the fleet",
-                    hint="wait for it, or end it; its lock is free two minutes after its end",
+                    hint="wait for it, or end it and go on with fsdeploy rollout --resume; the lock"
+                    " of a process that died on another machine is free after two minutes",
                 )
             self._db.execute(
                 "INSERT OR REPLACE INTO lock VALUES (?, ?, ?)",

@@ -100,8 +100,9 @@ def test_a_rollout_that_did_not_get_to_a_host_does_not_hide_the_one_that_did(pat
 
 def test_one_rollout_at_a_time(path: Path) -> None:
     with Journal(path) as journal, Journal(path) as other:
-        with journal.lock(), pytest.raises(FsdeployError, match="a rollout is running"):
+        with journal.lock(), pytest.raises(FsdeployError, match="a rollout is running") as held:
             other.lock().__enter__()
+        assert "rollout --resume" in held.value.hint
         with other.lock():
             pass
 
@@ -141,8 +142,19 @@ def test_looking_makes_no_journal(path: Path) -> None:
 
 def test_a_damaged_journal_is_named(path: Path) -> None:
     path.write_bytes(b"this is no database, it is a text file" * 100)
-    with pytest.raises(FsdeployError, match="cannot be read"):
+    with pytest.raises(FsdeployError, match="cannot be read") as problem:
         Journal(path)
+    assert f"sqlite3 {path} saves" in problem.value.hint
+
+
+def test_hosts_are_asked_once_a_damaged_journal_is_moved_away(path: Path) -> None:
+    path.write_bytes(b"this is no database, it is a text file" * 100)
+    with pytest.raises(FsdeployError, match="it is damaged") as problem:
+        Journal.to_read(path).latest_of_all()
+    assert "Move the file away" in problem.value.hint
+    path.rename(path.with_name("moved"))
+    with Journal.to_read(path) as journal:
+        assert journal.latest_of_all() == ()
 
 
 def test_a_journal_of_another_format_is_refused(path: Path) -> None:
