@@ -50,6 +50,9 @@ def show(report: StatusReport, *, live: bool) -> None:
             ("wave", "name", "hosts", "soak"),
             _wave_rows(report.progress),
         )
+    if not report.hosts:
+        ui.say("No host was in a rollout yet; with --inventory FILE and --live hosts are asked.")
+        return
     shown = _listed(report.hosts, live)
     if len(shown) > _LISTED and not live:
         _show_reasons(shown)

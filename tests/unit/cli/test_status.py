@@ -24,6 +24,11 @@ def test_few_hosts_have_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(f" web{number} " in said for number in range(100))
 
 
+def test_without_a_rollout_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    command.show(StatusReport((), None), live=False)
+    assert capsys.readouterr().out.startswith("No host was in a rollout yet")
+
+
 def test_many_hosts_that_are_well_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
     command.show(report_of(101, ""), live=False)
     assert "101 hosts that are promoted" in capsys.readouterr().out
