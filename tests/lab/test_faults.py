@@ -368,8 +368,8 @@ def test_a_full_boot_and_a_damaged_package_change_nothing(
 
     copy = tmp_path / patched.kernel_rpm.name
 
-    def damaged_after(path: Path) -> KernelPackage:
-        package = replace(read_package(path), path=copy)
+    def damaged_after(path: Path, key: Path | None = None) -> KernelPackage:
+        package = replace(read_package(path, key), path=copy)
         whole = path.read_bytes()
         middle = len(whole) // 2
         copy.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
