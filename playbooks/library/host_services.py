@@ -76,18 +76,7 @@ results:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils import fsdeploy_services as services
-from ansible.module_utils.fsdeploy_files import CHANGED, Failed
-
-
-def diff_of(results):
-    found = []
-    for result in results:
-        if result["outcome"] == CHANGED:
-            head = "%s %s" % (result["kind"], result["target"])
-            found.append({
-                "before": result["before"] + "\n", "after": result["after"] + "\n",
-                "before_header": head, "after_header": head})
-    return found
+from ansible.module_utils.fsdeploy_files import Failed, diff_of
 
 
 def main():

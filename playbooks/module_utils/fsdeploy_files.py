@@ -58,6 +58,18 @@ def reason_of(problem):
     return "%s (%s)" % (problem.strerror, errno.errorcode.get(problem.errno, problem.errno))
 
 
+def diff_of(results):
+    """What changed, the way Ansible shows it with --diff."""
+    found = []
+    for result in results:
+        if result["outcome"] == CHANGED:
+            head = "%s %s" % (result["kind"], result["target"])
+            found.append({
+                "before": result["before"] + "\n", "after": result["after"] + "\n",
+                "before_header": head, "after_header": head})
+    return found
+
+
 def result_of(setting, before, after, outcome, reason=""):
     return {
         "kind": setting["kind"], "target": setting["target"], "wanted": setting["value"],
