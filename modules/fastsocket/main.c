@@ -55,6 +55,7 @@ static int __init fastsocket_init(void)
 		goto out_epoll;
 	fs_est_init();
 	inet_listen_enable(1);
+	sk_keep_timers(1);
 	err = fsocket_device_register();
 	if (err)
 		goto out_listen;
@@ -65,6 +66,7 @@ static int __init fastsocket_init(void)
 	return 0;
 
 out_listen:
+	sk_keep_timers(0);
 	inet_listen_enable(0);
 	fs_est_exit();
 	fs_rfd_exit();
@@ -81,6 +83,7 @@ out:
 static void __exit fastsocket_exit(void)
 {
 	fsocket_device_unregister();
+	sk_keep_timers(0);
 	inet_listen_enable(0);
 	fs_est_exit();
 	fs_rfd_exit();
