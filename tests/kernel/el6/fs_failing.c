@@ -171,6 +171,32 @@ static bool clone_by_poll(long bytes)
 	return serves(fd) && fine;
 }
 
+/* The clone comes after the set began to wait, which waits for it now. */
+static bool wait_for_late_clone(long bytes)
+{
+	struct epoll_event event = { .events = EPOLLIN };
+	int fd = armed_listener(), set = epoll_create1(EPOLL_CLOEXEC), one;
+	bool fine;
+
+	NEED(ktap_write(SPAWN_MODE, "0"));
+	NEED(epoll_ctl(set, EPOLL_CTL_ADD, fd, &event) == 0);
+	one = connect_to(AF_INET, port_of(fd));
+	NEED_EQ(epoll_wait(set, &event, 1, 10000), 1);
+	NEED(ktap_write(SPAWN_MODE, "1"));
+	drop(accept(fd, NULL, NULL));
+	drop(one);
+	NEED_EQ(clones(port_of(fd)), 1);
+	fail_after(bytes);
+	fine = epoll_wait(set, &event, 1, 0) == 0;
+	fail_no_more();
+	one = connect_to(AF_INET, port_of(fd));
+	fine &= CHECK_EQ(epoll_wait(set, &event, 1, 10000), 1);
+	drop(accept(fd, NULL, NULL));
+	drop(one);
+	close(set);
+	return serves(fd) && fine;
+}
+
 /* A connection waits in the clone that is to be made anew. */
 static bool renew(long bytes)
 {
@@ -298,6 +324,11 @@ TEST_WITHIN(a_clone_by_polling, 90)
 {
 	walk("epoll_ctl()", clone_by_poll);
 	CHECK(stat_of(MODULE_STAT, ALL_CPUS, FAILED) > 0);
+}
+
+TEST_WITHIN(waiting_for_a_clone_that_came_late, 60)
+{
+	walk("epoll_wait()", wait_for_late_clone);
 }
 
 TEST_WITHIN(a_clone_made_anew, 60)

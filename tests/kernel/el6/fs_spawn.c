@@ -213,6 +213,78 @@ TEST_WITHIN(a_core_comes_back_after_every_restart, 120)
 	CHECK(shared->bound[1] >= 0);
 }
 
+/* Whether a process sleeps, and how often it has gone to. */
+static bool asleep(pid_t pid, long *count)
+{
+	static const char word[] = "\nvoluntary_ctxt_switches:";
+	char path[64], text[4096], *line;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	ktap_read(path, text, sizeof(text));
+	if (!strstr(text, "\nState:\tS"))
+		return false;
+	line = strstr(text, word);
+	NEED(line);
+	*count = atol(line + strlen(word));
+	return true;
+}
+
+/* How often a process has gone to sleep, when it does. */
+static long sleeps(pid_t pid)
+{
+	long count;
+
+	NEED(WAIT_FOR(asleep(pid, &count), 5));
+	return count;
+}
+
+static bool is_bound(pid_t pid)
+{
+	cpu_set_t set;
+
+	NEED(sched_getaffinity(pid, sizeof(set), &set) == 0);
+	return CPU_COUNT(&set) == 1;
+}
+
+/*
+ * As after a reload: the workers began to wait when all cores had owners, and
+ * one gets the clone of a core that became free when it accepts.
+ */
+TEST(a_clone_that_came_late_wakes_its_owner_only)
+{
+	struct shared *shared = share();
+	pid_t first, late[2];
+	int fd, i, core, owner, rounds = 40;
+	long before, woken = 0;
+
+	begin(2);
+	fd = listener();
+	spawn(fd);
+	first = worker(fd, 0, -1, shared, serve_by_epoll);
+	for (core = 1; core < cpus_there(); core++)
+		worker(fd, 1, -1, shared, serve_by_epoll);
+	core = shared->bound[0];
+	late[0] = worker(fd, 2, -1, shared, serve_by_epoll);
+	late[1] = worker(fd, 3, -1, shared, serve_by_epoll);
+	CHECK_EQ(shared->bound[2], -1);
+	CHECK_EQ(shared->bound[3], -1);
+	end(first);
+	for (i = 0; i < 100 && !is_bound(late[0]) && !is_bound(late[1]); i++)
+		CHECK(served_by(AF_INET, port_of(fd), core) > 0);
+	owner = is_bound(late[1]);
+	NEED(is_bound(late[owner]));
+	NEED(!is_bound(late[!owner]));
+
+	CHECK_EQ(served_by(AF_INET, port_of(fd), core), 2 + owner);
+	before = sleeps(late[!owner]);
+	for (i = 0; i < rounds; i++) {
+		CHECK_EQ(served_by(AF_INET, port_of(fd), core), 2 + owner);
+		woken = sleeps(late[!owner]) - before;
+	}
+	NOTE("the other one woke %ld times for %d connections", woken, rounds);
+	CHECK(woken < rounds / 4);
+}
+
 TEST(a_clone_is_shown_with_the_listener_s_inode)
 {
 	static char text[65536];

@@ -29,6 +29,8 @@ BROUGHT = Path("/guest")
 NEWER = {"LD_PRELOAD": str(BROUGHT / "newer.so")}
 FACTOR = float(os.environ.get("FSDEPLOY_TIME_FACTOR", "1"))
 CONNECTIONS = int(os.environ.get("SERVERS_CONNECTIONS", "3000"))
+# Servers as they are, on a kernel without the module: to compare with.
+PLAIN = os.environ.get("SERVERS_PLAIN") == "1"
 CPUS = os.sysconf("SC_NPROCESSORS_ONLN")
 BODY = "fine\n"
 
@@ -215,7 +217,7 @@ def listeners(port: int) -> int:
 
 
 class Server:
-    """A server under fsocket-run, for the length of a block.
+    """A server, under fsocket-run unless they are PLAIN, for the length of a block.
 
     One that goes into the background leaves its number in `pid_file`.
     """
@@ -232,7 +234,7 @@ class Server:
         self._log = Path(f"/tmp/server-{port}.log")
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
-                ["fsocket-run", *words],
+                words if PLAIN else ["fsocket-run", *words],
                 env={**os.environ, "FSOCKET_REQUIRE": "1", **(settings or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -174,4 +174,5 @@ def a_killed_worker_takes_only_what_it_had_accepted() -> None:
         need_bound(children(server.pid))
 
 
-main()
+if __name__ == "__main__":
+    main()
