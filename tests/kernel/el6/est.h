@@ -14,6 +14,7 @@
 #include <linux/inet_diag.h>
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
+#include <net/if.h>
 
 #define EST_SWITCH	MODULE "/parameters/enable_local_established"
 #define RFD_SWITCH	MODULE "/parameters/enable_receive_flow_deliver"
@@ -69,6 +70,16 @@ static inline void est_begin(int on, int rfd)
 	est_reset();
 }
 
+/* Of a new network namespace. */
+static inline void set_loopback_up(void)
+{
+	struct ifreq request = { .ifr_name = "lo", .ifr_flags = IFF_UP };
+	int fd = socket(AF_INET, SOCK_DGRAM, 0);
+
+	NEED(fd >= 0 && ioctl(fd, SIOCSIFFLAGS, &request) == 0);
+	close(fd);
+}
+
 /* A socket bound to a port, that others may be bound to as well. */
 static inline int bound_socket(int family, int port)
 {
@@ -97,6 +108,15 @@ static inline int taken_from(int listening)
 
 	NEED(fd >= 0);
 	return fd;
+}
+
+/* The two ends of a connection, opened on the CPU that one is on. */
+static inline void open_pair(int listening, int family, int *client,
+			     int *server)
+{
+	*client = connect_to(family, port_of(listening));
+	NEED(*client >= 0);
+	*server = taken_from(listening);
 }
 
 /* One byte there. */
@@ -151,6 +171,16 @@ static inline const char *table_of(int family)
 static inline int waiting(int family, int local, int remote)
 {
 	return in_proc(table_of(family), local, remote, TIME_WAIT);
+}
+
+/* TIME-WAIT of all namespaces */
+static inline int number_of_time_wait(void)
+{
+	char text[1024], *at;
+
+	at = strstr(ktap_read("/proc/net/sockstat", text, sizeof(text)), " tw ");
+	NEED(at != NULL);
+	return atoi(at + 4);
 }
 
 /* The same as inet_diag says, as ss asks it. */

@@ -12,6 +12,8 @@
 #define LOCK_STAT	"/proc/lock_stat"
 #define SHARED		"&hashinfo->ehash_locks[i]"
 #define OWN		"&est->lock[i]"
+#define SHARED_ROW	"tcp_death_row.death_lock"
+#define OWN_ROW		"&row->death_lock"
 
 struct lock {
 	long contentions, bounces, taken;
@@ -102,7 +104,14 @@ TEST_WITHIN(cores_share_no_lock, 120)
 	CHECK_EQ(lock.contentions, 0);
 	CHECK_EQ(lock.bounces, 0);
 
+	/* And TIME-WAIT. */
+	connections(COUNT, true);
 	reset();
 	connections(COUNT, true);
 	CHECK_EQ(lock_named(SHARED).taken, 0);
+	CHECK_EQ(lock_named(SHARED_ROW).taken, 0);
+	lock = lock_named(OWN_ROW);
+	CHECK(lock.taken >= COUNT);
+	CHECK_EQ(lock.contentions, 0);
+	CHECK_EQ(lock.bounces, 0);
 }

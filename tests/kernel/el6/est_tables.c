@@ -14,14 +14,6 @@ static const int families[] = { AF_INET, AF_INET6 };
 #define FOR_EACH_FAMILY(family)						\
 	for (int at_ = 0, family; at_ < 2 && (family = families[at_], 1); at_++)
 
-/* The two ends of a connection, opened on the CPU that one is on. */
-static void open_pair(int listening, int family, int *client, int *server)
-{
-	*client = connect_to(family, port_of(listening));
-	NEED(*client >= 0);
-	*server = taken_from(listening);
-}
-
 TEST(off_until_switched_on)
 {
 	int listening = listener(), client, server;
@@ -451,25 +443,6 @@ TEST(a_tuple_that_is_there_is_refused)
 }
 
 /* --- what goes away --- */
-
-/* TIME-WAIT of all namespaces */
-static int number_of_time_wait(void)
-{
-	char text[1024], *at;
-
-	at = strstr(ktap_read("/proc/net/sockstat", text, sizeof(text)), " tw ");
-	NEED(at != NULL);
-	return atoi(at + 4);
-}
-
-static void set_loopback_up(void)
-{
-	struct ifreq request = { .ifr_name = "lo", .ifr_flags = IFF_UP };
-	int fd = socket(AF_INET, SOCK_DGRAM, 0);
-
-	NEED(fd >= 0 && ioctl(fd, SIOCSIFFLAGS, &request) == 0);
-	close(fd);
-}
 
 /* A namespace takes its TIME-WAIT along, from the tables of cores as well. */
 TEST(a_namespace_that_ends_leaves_nothing)

@@ -331,7 +331,7 @@ TEST_WITHIN(waiting_for_a_clone_that_came_late, 60)
 	walk("epoll_wait()", wait_for_late_clone);
 }
 
-TEST_WITHIN(a_clone_made_anew, 60)
+TEST_WITHIN(a_clone_made_anew, 90)
 {
 	walk("setsockopt()", renew);
 }
