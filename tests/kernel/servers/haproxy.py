@@ -6,8 +6,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from .harness import (
@@ -24,6 +22,7 @@ from .harness import (
     measured,
     none_lost,
     note,
+    switched_on,
     table,
     tasks,
     test,
@@ -33,7 +32,7 @@ from .harness import (
 
 PORT = 80
 BACKEND = 800
-RFD = Path("/sys/module/fastsocket/parameters/enable_receive_flow_deliver")
+RFD = "enable_receive_flow_deliver"
 
 # haproxy sets SO_REUSEPORT on its listeners unless told not to, and such ones get no clones.
 CONFIGURATION = """
@@ -82,15 +81,6 @@ def nginx() -> Server:
     return Server(BACKEND, "nginx", "-e", "stderr", "-c", path)
 
 
-@contextmanager
-def rfd() -> Iterator[None]:
-    RFD.write_text("1\n")
-    try:
-        yield
-    finally:
-        RFD.write_text("0\n")
-
-
 def steered(least: int) -> None:
     for row in table("steer_stat"):
         note("steer_stat " + " ".join(f"{name}={count}" for name, count in row.items()))
@@ -101,7 +91,7 @@ def steered(least: int) -> None:
 
 @test
 def a_proxy_serves() -> None:
-    with measured(), nginx(), haproxy() as server, rfd():
+    with measured(), nginx(), haproxy() as server, switched_on(RFD):
         (worker,) = server.workers(1)
         check(is_mapped(worker), "the worker without the library")
         answers = all_answered(PORT)
@@ -112,7 +102,7 @@ def a_proxy_serves() -> None:
 
 @test
 def a_proxy_with_reuseport_serves() -> None:
-    with measured(everywhere=False), nginx(), haproxy(sharing="") as server, rfd():
+    with measured(everywhere=False), nginx(), haproxy(sharing="") as server, switched_on(RFD):
         server.workers(1)
         all_answered(PORT)
         steered(CONNECTIONS)
@@ -134,7 +124,7 @@ def reload(server: Server) -> None:
 
 @test
 def reload_loses_nothing() -> None:
-    with measured(everywhere=False), nginx(), haproxy() as server, rfd():
+    with measured(everywhere=False), nginx(), haproxy() as server, switched_on(RFD):
         old = server.workers(1)
         # A signal that comes while it still starts is lost.
         until(lambda: server.said("Loading success") > 0, "haproxy is ready")

@@ -422,6 +422,20 @@ def total(name: str, column: str) -> int:
     return sum(row[column] for row in table(name))
 
 
+@contextlib.contextmanager
+def switched_on(*names: str) -> Iterator[None]:
+    """The module's parameters of these names are 1 for the length of a block."""
+    switches = [Path("/sys/module/fastsocket/parameters", name) for name in names]
+    before = [switch.read_text() for switch in switches]
+    try:
+        for switch in switches:
+            switch.write_text("1\n")
+        yield
+    finally:
+        for switch, value in zip(switches, before, strict=True):
+            switch.write_text(value)
+
+
 def accepted() -> int:
     """Connections accepted since `measured` began."""
     return sum(row[name] for row in table("hash_stat") for name in row if name.endswith("_accept"))

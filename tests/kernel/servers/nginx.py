@@ -22,12 +22,17 @@ from .harness import (
     measured,
     need_bound,
     none_lost,
+    note,
+    switched_on,
+    table,
     test,
     until,
 )
 
 PORT = 8080
+FOUND = ("Loc_est_lookup", "Glo_est_lookup", "Rem_est_lookup")
 PID = Path("/tmp/nginx/nginx.pid")
+RPS = Path("/sys/class/net/lo/queues/rx-0/rps_cpus")
 
 CONFIGURATION = """
 user www-data;
@@ -172,6 +177,26 @@ def a_killed_worker_takes_only_what_it_had_accepted() -> None:
         kill_under(Load(PORT), server, CPUS)
         all_answered(PORT)
         need_bound(children(server.pid))
+
+
+@test
+def steering_that_changes_loses_nothing() -> None:
+    """Connections move between cores while they live."""
+    everything = switched_on("enable_receive_flow_deliver", "enable_local_established")
+    with measured(everywhere=False), nginx() as server, everything:
+        server.workers(CPUS)
+        load = Load(PORT)
+        try:
+            for number in load.rounds():
+                # Every set of cores comes, none the same as the one before.
+                RPS.write_text(f"{number * 7 % (1 << CPUS):x}\n")
+            none_lost(load)
+        finally:
+            RPS.write_text("0\n")
+        changed = [sum(row[name] for row in table("hash_stat")) for name in FOUND]
+        note(" ".join(f"{name}={count}" for name, count in zip(FOUND, changed, strict=True)))
+        check(changed[-1] > 0, "no packet came to another core than its connection")
+        all_answered(PORT)
 
 
 if __name__ == "__main__":
