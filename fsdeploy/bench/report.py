@@ -26,9 +26,11 @@ LOCKS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "ep->lock": ("&ep->lock",),
         "epmutex": ("epmutex",),
         "base->lock": ("&base->lock",),
-        # and the locks of the cores' own tables; of the parts of a port that clones have
+        # and the locks of the cores' own tables; of the parts of a port that clones have; of the
+        # cores' own TIME-WAIT
         "ehash": ("&hashinfo->ehash_locks[i]", "&est->lock[i]"),
         "bhash": ("&tcp_hashinfo.bhash[i].lock", "&core->lock"),
+        "death_lock": ("tcp_death_row.death_lock", "&row->death_lock"),
     },
     "lts61": {
         "d_lock": ("&dentry->d_lock",),
