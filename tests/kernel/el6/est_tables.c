@@ -145,7 +145,7 @@ static int listener_of_new_port(void)
 }
 
 /* Lists show what is on any core, once, and TIME-WAIT. */
-TEST(lists_show_all)
+TEST_WITHIN(lists_show_all, 90)
 {
 	int client[MANY], server[MANY], i, port;
 	int listening;
