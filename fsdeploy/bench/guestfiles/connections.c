@@ -50,6 +50,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -149,14 +150,21 @@ static bool write_file(const char *path, const char *text)
 	return fine;
 }
 
+/*
+ * SCHED_BATCH: a worker runs until it waits. Else each packet would switch
+ * between the client and the server of a CPU, which packets of clients
+ * elsewhere do not.
+ */
 static void become_worker(int cpu)
 {
+	struct sched_param param = { 0 };
 	cpu_set_t mask;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	CPU_ZERO(&mask);
 	CPU_SET(cpu, &mask);
-	if (sched_setaffinity(0, sizeof(mask), &mask) < 0)
+	if (sched_setaffinity(0, sizeof(mask), &mask) < 0 ||
+	    syscall(SYS_sched_setscheduler, 0, SCHED_BATCH, &param) < 0)
 		_exit(2);
 	set = epoll_create1(EPOLL_CLOEXEC);
 	if (set < 0)
