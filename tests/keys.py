@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from fsdeploy import run
+from fsdeploy.kernel.manifest import describe_file
 
 SPEC = """\
 Name: {name}
@@ -85,6 +87,15 @@ def small_package(
     run.run(["rpmbuild", "-bb", *target, "--define", f"_topdir {folder}/top", spec])
     (made,) = (folder / "top").glob(f"RPMS/*/{name}-{version}-*.rpm")
     return made.rename(folder / made.name)
+
+
+def manifest_of(*packages: Path) -> Path:
+    """The manifest of the build that made these, as far as its packages go; in their folder."""
+    path = packages[0].parent / "manifest.json"
+    path.write_text(
+        json.dumps({"outputs": {package.name: describe_file(package) for package in packages}})
+    )
+    return path
 
 
 def changed(package: Path, copy: Path) -> Path:

@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 
 from fsdeploy import ui
 from fsdeploy.errors import ExitCode
-from fsdeploy.kernel import build, target
+from fsdeploy.kernel import build, manifest, target
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "your own; may be repeated",
     )
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="copy the packages and manifest.json there"
+        "--output", type=Path, metavar="DIR", help="copy the packages and their manifest there"
     )
     parser.add_argument(
         "--jobs", "-j", type=int, default=0, metavar="N", help="compile jobs (default: all cores)"
@@ -64,18 +63,18 @@ def main(args: argparse.Namespace) -> int:
             args.target, args.source, fragments, stock=args.stock, jobs=args.jobs
         )
         fetched = remote_build.build_on(args.on, request, args.output)
-        directory, manifest = fetched.directory, fetched.manifest
-        files = [*fetched.packages, directory / "manifest.json"]
+        directory, described = fetched.directory, fetched.manifest
+        files = [*fetched.packages, fetched.manifest_file]
     else:
         wanted = build.request(
             args.target, args.source, fragments, stock=args.stock, jobs=args.jobs
         )
         built = build.build_kernel(wanted)
-        directory, manifest = built.directory, built.manifest
-        files = [built.kernel_rpm, built.devel_rpm, *built.module_rpms, directory / "manifest.json"]
+        directory, described = built.directory, built.manifest
+        packages = [built.kernel_rpm, built.devel_rpm, *built.module_rpms]
+        files = [*packages, directory / "manifest.json"]
         if args.output:
-            args.output.mkdir(parents=True, exist_ok=True)
-            files = [Path(shutil.copy2(file, args.output)) for file in files]
+            files = manifest.copy_out(packages, files[-1], args.output)
     if args.json:
         ui.emit_json(
             {
@@ -83,11 +82,11 @@ def main(args: argparse.Namespace) -> int:
                 "kernel_rpm": str(files[0]),
                 "devel_rpm": str(files[1]),
                 "module_rpms": [str(file) for file in files[2:-1]],
-                "manifest": asdict(manifest),
+                "manifest": asdict(described),
             }
         )
     else:
-        ui.say(manifest.release)
+        ui.say(described.release)
         for file in files:
             ui.say(f"  {file}")
     return int(ExitCode.OK)

@@ -4,30 +4,30 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 from pathlib import Path
 
 from fsdeploy import ui
 from fsdeploy.errors import ExitCode
-from fsdeploy.kernel import library
+from fsdeploy.kernel import library, manifest
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments."""
-    parser.add_argument("--output", type=Path, metavar="DIR", help="copy the package there")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="copy the package and its manifest there"
+    )
     parser.add_argument("--json", action="store_true", help="print the paths as JSON")
 
 
 def main(args: argparse.Namespace) -> int:
     """Build and say where the package is."""
     built = library.build_library()
-    rpm = built.rpm
+    rpm, described = built.rpm, built.manifest
     if args.output:
-        args.output.mkdir(parents=True, exist_ok=True)
-        rpm = Path(shutil.copy2(rpm, args.output))
+        rpm, described = manifest.copy_out([rpm], described, args.output)
     if args.json:
         ui.emit_json(
-            {"directory": str(built.directory), "rpm": str(rpm), "manifest": str(built.manifest)}
+            {"directory": str(built.directory), "rpm": str(rpm), "manifest": str(described)}
         )
     else:
         ui.say(str(rpm))

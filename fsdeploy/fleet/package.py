@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from fsdeploy import run
 from fsdeploy.errors import FsdeployError
+from fsdeploy.kernel.manifest import require_as_built
 from fsdeploy.repository.key import PUBLIC_KEY, PublicKey, read_public_key
 from fsdeploy.repository.publish import repository_of
 from fsdeploy.repository.signature import signature_problem
@@ -48,22 +47,6 @@ def is_ours(release: str) -> bool:
     return re.search(r"[-.](fs\d+|stock)\.[0-9a-f]{8}\.", release) is not None
 
 
-def sha256_of(path: Path) -> str:
-    """Checksum of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def recorded_sha256(path: Path) -> str | None:
-    """The checksum that the build's manifest beside the package has for it, if there is one."""
-    manifest = path.parent / "manifest.json"
-    try:
-        outputs = json.loads(manifest.read_text(encoding="utf-8"))["outputs"]
-        return str(outputs[path.name]["sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
 def read_package(path: Path, key: Path | None = None) -> KernelPackage:
     """Look into an RPM file.
 
@@ -78,14 +61,7 @@ def read_package(path: Path, key: Path | None = None) -> KernelPackage:
             hint="fsdeploy build-kernel --target TARGET makes one and says where it is",
         )
     run.require("rpm")
-    sha256 = sha256_of(path)
-    recorded = recorded_sha256(path)
-    if recorded and recorded != sha256:
-        raise FsdeployError(
-            f"{path} is not what was built: its sha256 is {sha256}, the manifest beside it says"
-            f" {recorded}",
-            hint="build it again with fsdeploy build-kernel, or copy the file again",
-        )
+    sha256 = require_as_built(path)
     form = "%{NAME}\\n%{ARCH}\\n[%{FILESIZES} %{FILENAMES}\\n]"
     asked = run.run(["rpm", "-qp", "--nosignature", "--qf", form, path], check=False)
     digests = run.run(["rpm", "-K", "--nosignature", path], check=False)

@@ -167,6 +167,7 @@ class Fetched:
     directory: Path
     packages: tuple[Path, ...]
     manifest: Manifest
+    manifest_file: Path
 
 
 @dataclass(frozen=True)
@@ -440,13 +441,14 @@ class _Remote:
         here = folder or paths.cache_dir() / "fetched" / release
         here.mkdir(parents=True, exist_ok=True)
         with ui.step(f"Fetch {release} from {self.host.name}"):
-            manifest = self._fetch_manifest(result, here)
+            beside = here / manifests.name_beside(Path(result["kernel_rpm"]).name)
+            manifest = self._fetch_manifest(result, beside)
             packages = [result["kernel_rpm"], result["devel_rpm"], *result["module_rpms"]]
-            fetched = [self._fetch(name, here, manifest) for name in packages]
-        return Fetched(here, tuple(fetched), manifest)
+            fetched = [self._fetch(name, here / Path(name).name, manifest) for name in packages]
+        return Fetched(here, tuple(fetched), manifest, beside)
 
-    def _fetch_manifest(self, result: Mapping[str, Any], here: Path) -> Manifest:
-        path = self._fetch(f"{result['directory']}/manifest.json", here)
+    def _fetch_manifest(self, result: Mapping[str, Any], path: Path) -> Manifest:
+        self._fetch(f"{result['directory']}/manifest.json", path)
         try:
             manifest = manifests.load(path)
         except manifests.BadManifest as problem:
@@ -457,8 +459,7 @@ class _Remote:
             raise CheckFailed(f"{path} is of another build than {self.host.name} has just done")
         return manifest
 
-    def _fetch(self, name: str, here: Path, manifest: Manifest | None = None) -> Path:
-        path = here / Path(name).name
+    def _fetch(self, name: str, path: Path, manifest: Manifest | None = None) -> Path:
         part = path.with_name(f".{path.name}.part")
         with part.open("wb") as file:
             command = f"cat {shlex.quote(name)}"

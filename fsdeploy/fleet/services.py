@@ -21,8 +21,8 @@ from fsdeploy.fleet.ansible import HostResult, by_hand, run_on_alive
 from fsdeploy.fleet.drive import new_log
 from fsdeploy.fleet.inventory import load_inventory
 from fsdeploy.fleet.journal import Journal
-from fsdeploy.fleet.package import sha256_of
 from fsdeploy.fleet.transport import Ssh
+from fsdeploy.kernel.manifest import require_as_built
 from fsdeploy.services.host import view_from
 from fsdeploy.services.plan import Choice, Level, Package, Plan, plan_services
 from fsdeploy.tuning.settings import Outcome
@@ -132,6 +132,7 @@ def read_package(path: Path) -> Package:
             hint="fsdeploy build-kernel and fsdeploy build-library make them",
         )
     run.require("rpm")
+    sha256 = require_as_built(path)
     form = "%{NAME}\\n%{NAME}-%{VERSION}-%{RELEASE}.%{ARCH}\\n[%{REQUIRENAME} %{REQUIREVERSION}\\n]"
     asked = run.run(["rpm", "-qp", "--nosignature", "--qf", form, path], check=False)
     digests = run.run(["rpm", "-K", "--nosignature", path], check=False)
@@ -139,9 +140,7 @@ def read_package(path: Path) -> Package:
     if asked.returncode != 0 or digests.returncode != 0 or len(lines) < 2:
         raise FsdeployError(f"{path} is not a whole RPM package", hint="copy or build it again")
     needs = dict(line.split(" ", 1) for line in lines[2:] if " " in line)
-    return Package(
-        str(path.resolve()), lines[0], lines[1], sha256_of(path), needs.get("kernel-uname-r", "")
-    )
+    return Package(str(path.resolve()), lines[0], lines[1], sha256, needs.get("kernel-uname-r", ""))
 
 
 # What is remembered of hosts

@@ -29,6 +29,7 @@ from fsdeploy import run, ui
 from fsdeploy.errors import FsdeployError
 from fsdeploy.kernel import store
 from fsdeploy.kernel.identify import file_digest
+from fsdeploy.kernel.manifest import require_as_built
 from fsdeploy.kernel.package import RPM_4_8_FEATURES
 from fsdeploy.repository.key import PUBLIC_KEY, SigningKey, find_signing_key, read_public_key
 from fsdeploy.repository.signature import content_sha256, signature_problem
@@ -146,6 +147,7 @@ def read_given(path: Path) -> Given:
     """Look at a package. FsdeployError when it is damaged, or rpm 4.8 could not read it."""
     if not path.is_file():
         raise FsdeployError(f"there is no package {path}")
+    require_as_built(path)
     form = (
         "%{NAME}-%{VERSION}-%{RELEASE}.%|SOURCERPM?{%{ARCH}}:{src}|.rpm\\n"
         "%{PAYLOADCOMPRESSOR}\\n%{FILEDIGESTALGO}\\n[%{REQUIRENAME}\\n]"

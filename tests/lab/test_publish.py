@@ -20,12 +20,13 @@ from fsdeploy import run
 from fsdeploy.errors import ExitCode, FsdeployError
 from fsdeploy.fleet.drive import FleetDriver
 from fsdeploy.fleet.inventory import load_inventory
-from fsdeploy.fleet.package import read_package, sha256_of
+from fsdeploy.fleet.package import read_package
 from fsdeploy.fleet.plan import Policy
 from fsdeploy.fleet.rollout import RolloutRequest, rollout
 from fsdeploy.fleet.states import State
 from fsdeploy.fleet.why import why
 from fsdeploy.kernel import build
+from fsdeploy.kernel.identify import file_digest
 from fsdeploy.lab import machine, network, qemu
 from fsdeploy.repository.publish import PublishRequest, publish
 from tests.keys import changed, keyring
@@ -120,7 +121,7 @@ def test_a_host_takes_what_is_signed_and_nothing_else(
             unsigned = replace(
                 package,
                 path=patched_lts61.kernel_rpm,
-                sha256=sha256_of(patched_lts61.kernel_rpm),
+                sha256=file_digest(patched_lts61.kernel_rpm),
             )
             with FleetDriver(load_inventory(lab.inventory), package=unsigned) as driver:
                 step = driver.stage(["lab1"])["lab1"]

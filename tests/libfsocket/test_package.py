@@ -191,5 +191,7 @@ def test_the_command_copies_the_package(
     assert cli.main(["build-library", "--output", str(output)]) == 0
     assert capsys.readouterr().out == f"{output / built.rpm.name}\n"
     assert (output / built.rpm.name).read_bytes() == built.rpm.read_bytes()
+    beside = output / f"{built.rpm.stem}.manifest.json"
+    assert beside.read_bytes() == built.manifest.read_bytes()
     assert cli.main(["build-library", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["rpm"] == str(built.rpm)

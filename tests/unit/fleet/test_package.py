@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 from fsdeploy.errors import FsdeployError
-from fsdeploy.fleet.package import is_patched, read_package, recorded_sha256, sha256_of
+from fsdeploy.fleet.package import is_patched, read_package
+from fsdeploy.kernel.manifest import copy_out
 from fsdeploy.repository.publish import PublishRequest, publish
-from tests.keys import keyring, small_package
+from tests.keys import keyring, manifest_of, small_package
 
 
 def kernel_package(folder: Path) -> Path:
@@ -45,14 +45,12 @@ def test_a_file_that_is_no_package(tmp_path: Path) -> None:
 
 
 def test_a_package_that_is_not_what_was_built(tmp_path: Path) -> None:
-    path = tmp_path / "kernel.rpm"
-    path.write_bytes(b"x" * 1000)
-    manifest = tmp_path / "manifest.json"
-    manifest.write_text(json.dumps({"outputs": {"kernel.rpm": {"sha256": sha256_of(path)}}}))
-    assert recorded_sha256(path) == sha256_of(path)
-    path.write_bytes(b"x" * 999)
+    built = kernel_package(tmp_path / "built")
+    (kernel, _) = copy_out([built], manifest_of(built), tmp_path / "rpms")
+    assert read_package(kernel).release == "1-1"
+    kernel.write_bytes(kernel_package(tmp_path / "again").read_bytes())
     with pytest.raises(FsdeployError, match="is not what was built"):
-        read_package(path)
+        read_package(kernel)
 
 
 def test_a_package_of_a_repository_must_be_signed_with_its_key(tmp_path: Path) -> None:
@@ -75,9 +73,3 @@ def test_a_package_of_a_repository_must_be_signed_with_its_key(tmp_path: Path) -
     inside.write_bytes(kernel.read_bytes())
     with pytest.raises(FsdeployError, match="is not signed"):
         read_package(inside)
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"outputs": []}', '{"outputs": {"o.rpm": 1}}'])
-def test_a_manifest_that_says_nothing_about_it(tmp_path: Path, text: str) -> None:
-    (tmp_path / "manifest.json").write_text(text)
-    assert recorded_sha256(tmp_path / "kernel.rpm") is None

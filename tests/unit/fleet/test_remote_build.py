@@ -161,7 +161,8 @@ def test_the_same_build_as_a_local_one(
     kernel = out / f"kernel-fastsocket-{release}.rpm"
     assert there["kernel_rpm"] == str(kernel)
     assert kernel.read_bytes() == Path(here["kernel_rpm"]).read_bytes()
-    assert manifest.load(out / "manifest.json").build_id == here["manifest"]["build_id"]
+    beside = manifest.load(kernel.with_suffix(".manifest.json"))
+    assert beside.build_id == here["manifest"]["build_id"]
 
     # Once more: neither source nor build are needed again.
     assert cli.main([*words, "--on", "builder"]) == 0

@@ -18,6 +18,7 @@ from fsdeploy.fleet.journal import Journal
 from fsdeploy.services.plan import Choice, Level, Workload
 from fsdeploy.tuning.settings import Outcome
 from fsdeploy.verify.report import Expectation
+from tests.keys import manifest_of, small_package
 from tests.unit.services.host_side import KMOD, Machine, choice_of, host_side
 
 
@@ -242,6 +243,15 @@ def test_the_command(
     assert (epoll["wanted"], epoll["after"]) == ("0", "0")
     assert cli.main([*words, "--apply", "--parameter", "enable_fast_epoll=0"]) == 0
     assert "nginx under libfsocket" in capsys.readouterr().out
+
+
+def test_a_package_that_is_not_what_was_built(tmp_path: Path) -> None:
+    library = small_package(tmp_path, "libfsocket")
+    manifest_of(library)
+    assert services.read_package(library).name == "libfsocket"
+    library.write_bytes(small_package(tmp_path / "other", "other").read_bytes())
+    with pytest.raises(FsdeployError, match="is not what was built"):
+        services.read_package(library)
 
 
 @pytest.mark.parametrize(

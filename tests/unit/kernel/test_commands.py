@@ -54,9 +54,9 @@ def test_a_kernel_is_built_and_its_packages_copied(
     built = json.loads(capsys.readouterr().out)
     release = built["manifest"]["release"]
     assert sorted(path.name for path in output.iterdir()) == [
+        f"kernel-fastsocket-{release}.manifest.json",
         f"kernel-fastsocket-{release}.rpm",
         f"kernel-fastsocket-devel-{release}.rpm",
-        "manifest.json",
     ]
     assert built["kernel_rpm"] == str(output / f"kernel-fastsocket-{release}.rpm")
 

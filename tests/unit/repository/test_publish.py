@@ -29,7 +29,7 @@ from fsdeploy.repository.publish import (
     read_metadata,
 )
 from fsdeploy.repository.signature import content_sha256, signature_problem
-from tests.keys import changed, keyring, small_package
+from tests.keys import changed, keyring, manifest_of, small_package
 from tests.unit.repository.conftest import Made
 
 
@@ -244,6 +244,10 @@ def test_what_cannot_be_published(
     text = tmp_path / "text.rpm"
     text.write_text("small")
     refused(request_of(text), "not a whole RPM")
+    swapped = Path(shutil.copy(made.small, tmp_path / made.small.name))
+    manifest_of(swapped)
+    shutil.copy(made.newer, swapped)
+    refused(request_of(swapped), "is not what was built")
     modern = small_package(tmp_path / "modern", "modern", payload="w3.zstdio", digest="10")
     problem = refused(request_of(modern), "zstd, file digests of algorithm 10")
     assert "rpmlib(PayloadIsZstd)" in problem.message
