@@ -63,7 +63,7 @@ def _show(report: tuning.TuneReport, title: str, *, only_differences: bool = Fal
     for host in report.hosts:
         results = [
             result
-            for result in host.results
+            for result in host.items
             if not only_differences or result.outcome is Outcome.CHANGED
         ]
         if results:
@@ -90,7 +90,7 @@ def _show(report: tuning.TuneReport, title: str, *, only_differences: bool = Fal
 def _diff(report: tuning.TuneReport, title: str) -> None:
     """What a host has and what it would get, in two lines a setting."""
     for host in report.hosts:
-        for result in host.results:
+        for result in host.items:
             if result.outcome is Outcome.CHANGED:
                 ui.say(f"{host.host} {result.setting.kind} {result.setting.target}")
                 ui.say(f"  - {result.before}")

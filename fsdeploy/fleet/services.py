@@ -10,14 +10,15 @@ import contextlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from fsdeploy import paths, run, ui
-from fsdeploy.errors import ExitCode, FsdeployError, exit_code_of
+from fsdeploy.errors import FsdeployError
 from fsdeploy.fleet import remembered
 from fsdeploy.fleet.ansible import HostResult, by_hand, run_on_alive
+from fsdeploy.fleet.changes import ChangesReport, HostChanges
 from fsdeploy.fleet.drive import new_log
 from fsdeploy.fleet.inventory import load_inventory
 from fsdeploy.fleet.journal import Journal
@@ -55,73 +56,27 @@ class Item:
     outcome: Outcome
     reason: str = ""
 
+    def as_dict(self) -> dict[str, str]:
+        """For `--json`."""
+        return {**asdict(self), "outcome": str(self.outcome)}
+
 
 @dataclass(frozen=True)
-class ServicesOutcome:
-    """A host's items: how they would end, or ended."""
+class ServicesOutcome(HostChanges[Item]):
+    """What a host got, and what its operator should edit."""
 
-    host: str
-    ok: bool
-    reason: str = ""
-    reached: bool = True
-    changed: bool = False
-    items: tuple[Item, ...] = ()
-    notes: tuple[str, ...] = ()
     proposals: tuple[str, ...] = ()
-
-    def count(self, outcome: Outcome) -> int:
-        """How many items ended so."""
-        return sum(item.outcome is outcome for item in self.items)
-
-
-@dataclass(frozen=True)
-class ServicesReport:
-    """One outcome a host; `commands` do the same by hand. `prospect`: nothing was changed."""
-
-    hosts: tuple[ServicesOutcome, ...]
-    seconds: float
-    log: Path
-    commands: tuple[str, ...] = ()
-    prospect: bool = False
-
-    @property
-    def exit_code(self) -> ExitCode:
-        """3 when a host does not answer, else 1 when one did not take it, else 0."""
-        return exit_code_of(self.hosts)
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
         return {
-            "exit_code": int(self.exit_code),
-            "seconds": round(self.seconds, 1),
-            "dry_run": self.prospect,
-            "log": str(self.log),
-            "commands": list(self.commands),
-            "hosts": [
-                {
-                    "host": host.host,
-                    "ok": host.ok,
-                    "reached": host.reached,
-                    "reason": host.reason,
-                    "changed": host.changed,
-                    "notes": list(host.notes),
-                    "proposals": list(host.proposals),
-                    "items": [
-                        {
-                            "kind": item.kind,
-                            "target": item.target,
-                            "before": item.before,
-                            "wanted": item.wanted,
-                            "after": item.after,
-                            "outcome": str(item.outcome),
-                            "reason": item.reason,
-                        }
-                        for item in host.items
-                    ],
-                }
-                for host in self.hosts
-            ],
+            **super().as_dict(),
+            "proposals": list(self.proposals),
+            "items": [item.as_dict() for item in self.items],
         }
+
+
+ServicesReport = ChangesReport[ServicesOutcome]
 
 
 def read_package(path: Path) -> Package:

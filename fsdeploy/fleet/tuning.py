@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from fsdeploy import paths, ui
-from fsdeploy.errors import ExitCode, FsdeployError, exit_code_of
+from fsdeploy.errors import FsdeployError
 from fsdeploy.fleet import remembered
 from fsdeploy.fleet.ansible import HostResult, by_hand
 from fsdeploy.fleet.ansible import run_on_alive as _play
+from fsdeploy.fleet.changes import ChangesReport, HostChanges
 from fsdeploy.fleet.drive import new_log
 from fsdeploy.fleet.inventory import Inventory, load_inventory
 from fsdeploy.fleet.journal import Journal
@@ -41,66 +42,15 @@ class TuneRequest:
 
 
 @dataclass(frozen=True)
-class TuneOutcome:
-    """A host's settings: how they would end, or ended."""
-
-    host: str
-    ok: bool
-    reason: str = ""
-    reached: bool = True
-    changed: bool = False
-    results: tuple[SettingResult, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    def count(self, outcome: Outcome) -> int:
-        """How many settings ended so."""
-        return sum(result.outcome is outcome for result in self.results)
-
-
-@dataclass(frozen=True)
-class TuneReport:
-    """One outcome a host; `commands` do the same by hand. `prospect`: nothing was changed."""
-
-    hosts: tuple[TuneOutcome, ...]
-    seconds: float
-    log: Path | None = None
-    commands: tuple[str, ...] = ()
-    prospect: bool = False
-
-    @property
-    def exit_code(self) -> ExitCode:
-        """3 when a host does not answer, else 1 when one could not be tuned, else 0."""
-        return exit_code_of(self.hosts)
+class TuneOutcome(HostChanges[SettingResult]):
+    """What a host's settings came to."""
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
-        return {
-            "exit_code": int(self.exit_code),
-            "seconds": round(self.seconds, 1),
-            "log": str(self.log or ""),
-            "commands": list(self.commands),
-            "hosts": [
-                {
-                    "host": host.host,
-                    "ok": host.ok,
-                    "reached": host.reached,
-                    "reason": host.reason,
-                    "changed": host.changed,
-                    "notes": list(host.notes),
-                    "settings": [
-                        {
-                            **result.setting.as_dict(),
-                            "before": result.before,
-                            "after": result.after,
-                            "outcome": str(result.outcome),
-                            "reason": result.reason,
-                        }
-                        for result in host.results
-                    ],
-                }
-                for host in self.hosts
-            ],
-        }
+        return {**super().as_dict(), "settings": [result.as_dict() for result in self.items]}
+
+
+TuneReport = ChangesReport[TuneOutcome]
 
 
 # What is remembered of hosts
@@ -219,7 +169,7 @@ def show_snapshot(snapshot: Snapshot, host: str, choice: Choice) -> TuneOutcome:
     """What the plan for a snapshot is and how it would end."""
     plan = plan_tuning(snapshot, choice)
     results = compare_plan(snapshot, plan, applied_results(host))
-    return TuneOutcome(host, True, results=results, notes=plan.notes)
+    return TuneOutcome(host, True, items=results, notes=plan.notes)
 
 
 def _plan(
@@ -247,7 +197,7 @@ def show(request: TuneRequest) -> TuneReport:
     plans, ended = _plan(found, request.choice)
     for host, (snapshot, plan) in plans.items():
         results = compare_plan(snapshot, plan, applied_results(host))
-        ended[host] = TuneOutcome(host, True, results=results, notes=plan.notes)
+        ended[host] = TuneOutcome(host, True, items=results, notes=plan.notes)
     return TuneReport(
         tuple(ended[host] for host in found), time.monotonic() - began, log, prospect=True
     )

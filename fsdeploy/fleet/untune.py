@@ -135,7 +135,7 @@ class _Tuning:
         tried = {}
         for name, outcome in restore_with_ansible(ssh, list(records), log=log).items():
             # An interface that is gone has nothing that could be as before.
-            there = [item for item in outcome.results if item.outcome is not Outcome.MISSING]
+            there = [item for item in outcome.items if item.outcome is not Outcome.MISSING]
             back = _back([item.setting.as_dict() for item in there]) if outcome.ok else None
             tried[name] = Tried(back, outcome.reason, outcome.count(Outcome.CANNOT) > 0)
         return tried

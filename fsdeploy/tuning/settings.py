@@ -70,6 +70,16 @@ class SettingResult:
     outcome: Outcome
     reason: str = ""
 
+    def as_dict(self) -> dict[str, str]:
+        """For `--json`."""
+        return {
+            **self.setting.as_dict(),
+            "before": self.before,
+            "after": self.after,
+            "outcome": str(self.outcome),
+            "reason": self.reason,
+        }
+
 
 def result_from(item: Mapping[str, Any]) -> SettingResult:
     """From what the host module returned."""

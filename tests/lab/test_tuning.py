@@ -163,9 +163,9 @@ def test_tuning_is_applied_kept_and_undone(lab: machine.Lab) -> None:
     # All queues on CPU 1, which no driver would choose.
     host = apply(lab, "1")
     assert host.changed
-    assert not [item for item in host.results if item.outcome is Outcome.MISSING]
+    assert not [item for item in host.items if item.outcome is Outcome.MISSING]
     # QEMU's card has no coalescing in this kernel: told, and no failure.
-    refused = {item.setting.target for item in host.results if item.outcome is Outcome.CANNOT}
+    refused = {item.setting.target for item in host.items if item.outcome is Outcome.CANNOT}
     assert refused == {"eth0", "eth1"}
     assert [cpus_of(lab, name) for name in names] == [{1}, {1}]
     for on_first, on_second in receive(lab, names):

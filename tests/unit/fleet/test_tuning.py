@@ -105,7 +105,7 @@ def test_applied_twice_then_restored(fleet: Fleet, inventory: Path) -> None:
     assert all(
         item.outcome in (Outcome.UNCHANGED, Outcome.CANNOT)
         for host in tuning.show(request(inventory)).hosts
-        for item in host.results
+        for item in host.items
     )
     back = tuning.restore(request(inventory))
     assert back.exit_code is ExitCode.OK
@@ -130,7 +130,7 @@ def test_a_refusal_is_remembered(fleet: Fleet, inventory: Path) -> None:
     fleet.machines["a"].cards.refused.add("eth0")
     assert tuning.apply(request(inventory)).exit_code is ExitCode.OK
     (host, _) = tuning.show(request(inventory)).hosts
-    (card,) = [item for item in host.results if item.outcome is Outcome.CANNOT]
+    (card,) = [item for item in host.items if item.outcome is Outcome.CANNOT]
     assert card.reason == "Invalid argument (EINVAL)"
 
 
