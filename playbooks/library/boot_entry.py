@@ -102,6 +102,7 @@ import re
 import struct
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.fsdeploy_files import replace_file
 
 ONCE_OFFSET = 0x20C
 ONCE_FLAG = 0x10000
@@ -201,7 +202,9 @@ class Files:
             elif in_place:
                 self._write_in_place(real, old, text)
             else:
-                self._replace(real, text)
+                if not os.path.isdir(os.path.dirname(real)):
+                    os.makedirs(os.path.dirname(real), 0o755)
+                replace_file(real, text, 0o600)
         self.pending = {}
 
     @staticmethod
@@ -226,27 +229,6 @@ class Files:
             os.fsync(handle.fileno())
         finally:
             handle.close()
-
-    @staticmethod
-    def _replace(real, text):
-        folder = os.path.dirname(real)
-        if not os.path.isdir(folder):
-            os.makedirs(folder, 0o755)
-        new = real + ".fsdeploy-new"
-        handle = open(new, "wb")
-        try:
-            handle.write(text.encode("latin-1"))
-            handle.flush()
-            os.fsync(handle.fileno())
-        finally:
-            handle.close()
-        if os.path.exists(real):
-            status = os.stat(real)
-            os.chmod(new, status.st_mode & 0o7777)
-            os.chown(new, status.st_uid, status.st_gid)
-        else:
-            os.chmod(new, 0o600)
-        os.rename(new, real)
 
 
 def release_of(kernel):

@@ -94,6 +94,24 @@ def execute(words):
         said.close()
 
 
+def replace_file(real, text, mode):
+    """A file that is old or new, never half; one that is there keeps its owner and mode."""
+    new = real + ".fsdeploy-new"
+    handle = open(new, "wb")
+    try:
+        handle.write(text.encode("latin-1"))
+        handle.flush()
+        os.fsync(handle.fileno())
+    finally:
+        handle.close()
+    if os.path.exists(real):
+        status = os.stat(real)
+        os.chown(new, status.st_uid, status.st_gid)
+        mode = status.st_mode & 0o7777
+    os.chmod(new, mode)
+    os.rename(new, real)
+
+
 class Files:
     """The files of a host below a root (another one than / is for tests), and its programs."""
 
@@ -144,21 +162,7 @@ class Files:
 
     def put(self, name, text, mode):
         """Replace a file as a whole, keeping owner and mode of one that is there."""
-        real = os.path.realpath(self.path(name))
-        new = real + ".fsdeploy-new"
-        handle = open(new, "wb")
-        try:
-            handle.write(text.encode("latin-1"))
-            handle.flush()
-            os.fsync(handle.fileno())
-        finally:
-            handle.close()
-        if os.path.exists(real):
-            status = os.stat(real)
-            os.chown(new, status.st_uid, status.st_gid)
-            mode = status.st_mode & 0o7777
-        os.chmod(new, mode)
-        os.rename(new, real)
+        replace_file(os.path.realpath(self.path(name)), text, mode)
 
 
 def is_systemd(host):
