@@ -7,32 +7,27 @@ from typing import cast
 
 import pytest
 
-from fsdeploy import run
 from fsdeploy.errors import FsdeployError
 from fsdeploy.fleet.inventory import Host
 from fsdeploy.fleet.rollback import read_files, set_default_plainly
 from fsdeploy.fleet.transport import Answered, Ssh
+from tests.unit.fleet.folders import LocalShell
 from tests.unit.playbooks.host import GRUB_CONF, NEW, OLD, FakeHost, stage2
 
 
-class LocalShell:
-    """Takes what would go over SSH; /boot is the folder's."""
+class Shell(LocalShell):
+    """With a /boot that can be full."""
 
     def __init__(self, root: Path) -> None:
-        self._root = root
+        super().__init__(root, ("/boot/",), before="\"' \n=")
         self.writes_fail = False
 
-    def execute(self, _host: Host, command: str, *, input_text: str | None = None) -> Answered:
+    def execute(
+        self, host: Host, command: str, *, input_text: str | None = None, timeout: float = 60
+    ) -> Answered:
         if self.writes_fail and "base64 -d" in command:
             return Answered(True, 1, "No space left on device")
-        local = command.replace("/boot/", f"{self._root}/boot/")
-        ended = run.run(["sh", "-c", local], check=False, input_text=input_text)
-        return Answered(True, ended.returncode, ended.output)
-
-    def require(self, host: Host, command: str) -> str:
-        answer = self.execute(host, command)
-        assert answer.ok, answer
-        return answer.output
+        return super().execute(host, command, input_text=input_text, timeout=timeout)
 
 
 HOST = Host("a")
@@ -44,15 +39,15 @@ def host(tmp_path: Path) -> FakeHost:
 
 
 @pytest.fixture
-def shell(host: FakeHost) -> LocalShell:
-    return LocalShell(host.root)
+def shell(host: FakeHost) -> Shell:
+    return Shell(host.root)
 
 
-def set_default(shell: LocalShell, release: str) -> None:
+def set_default(shell: Shell, release: str) -> None:
     set_default_plainly(cast(Ssh, shell), HOST, release)
 
 
-def test_red_hat(host: FakeHost, shell: LocalShell) -> None:
+def test_red_hat(host: FakeHost, shell: Shell) -> None:
     host.redhat(word=0x10005)
     before = host.get("/boot/grub/stage2")
     set_default(shell, NEW)
@@ -65,21 +60,21 @@ def test_red_hat(host: FakeHost, shell: LocalShell) -> None:
     assert host.get("/boot/grub/grub.conf").decode() == GRUB_CONF
 
 
-def test_debian_that_saves(host: FakeHost, shell: LocalShell) -> None:
+def test_debian_that_saves(host: FakeHost, shell: Shell) -> None:
     host.debian(GRUB_CONF.replace("default=1", "default saved"))
     host.put("/boot/grub/default", "1\n")
     set_default(shell, NEW)
     assert read_files(cast(Ssh, shell), HOST).default_release == NEW
 
 
-def test_the_mode_of_the_file_is_kept(host: FakeHost, shell: LocalShell) -> None:
+def test_the_mode_of_the_file_is_kept(host: FakeHost, shell: Shell) -> None:
     host.redhat()
     host.path("/boot/grub/grub.conf").chmod(0o600)
     set_default(shell, NEW)
     assert host.path("/boot/grub/grub.conf").stat().st_mode & 0o777 == 0o600
 
 
-def test_what_cannot_be_written_is_told(host: FakeHost, shell: LocalShell) -> None:
+def test_what_cannot_be_written_is_told(host: FakeHost, shell: Shell) -> None:
     host.redhat()
     shell.writes_fail = True
     with pytest.raises(FsdeployError, match="could not be written: No space left"):
@@ -87,6 +82,6 @@ def test_what_cannot_be_written_is_told(host: FakeHost, shell: LocalShell) -> No
     assert host.get("/boot/grub/grub.conf").decode() == GRUB_CONF
 
 
-def test_an_unknown_loader_is_left_alone(shell: LocalShell) -> None:
+def test_an_unknown_loader_is_left_alone(shell: Shell) -> None:
     with pytest.raises(FsdeployError, match="not one that fsdeploy knows"):
         set_default(shell, NEW)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,34 +19,16 @@ from fsdeploy.services.plan import Choice, Level, Workload
 from fsdeploy.tuning.settings import Outcome
 from fsdeploy.verify.report import Expectation
 from tests.keys import manifest_of, small_package
+from tests.unit.fleet.folders import Plays
 from tests.unit.services.host_side import KMOD, Machine, choice_of, host_side
 
 
-class Fleet:
-    """Hosts in folders, reached the way `run_on_alive` reaches them."""
+class Fleet(Plays[Machine]):
+    """Hosts with nginx."""
 
-    def __init__(self, folder: Path, *names: str) -> None:
-        self.machines = {name: Machine(folder / name, ("nginx",)) for name in names}
-        self.silent: set[str] = set()
-        self.plays: list[tuple[str, bool, tuple[str, ...]]] = []
-
-    def play(
-        self,
-        name: str,
-        _ssh: object,
-        hosts: Sequence[str],
-        variables: Mapping[str, Any] | None = None,
-        *,
-        log: Path,
-        check: bool = False,
-    ) -> dict[str, HostResult]:
-        assert log.suffix == ".log"
-        self.plays.append((name, check, tuple(hosts)))
-        return {host: self._play(name, host, variables or {}, check) for host in hosts}
-
-    def _play(self, name: str, host: str, variables: Mapping[str, Any], check: bool) -> HostResult:
-        if host in self.silent:
-            return HostResult(False, False, "Connection refused")
+    def play_on(
+        self, host: str, name: str, variables: Mapping[str, Any], check: bool
+    ) -> HostResult:
         machine, changed, problem = self.machines[host], False, ""
         data: dict[str, Any] = {}
         if name == "services_collect":
@@ -70,7 +52,8 @@ class Fleet:
 @pytest.fixture
 def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    made = Fleet(tmp_path / "hosts", "a", "b", "c")
+    hosts = {name: Machine(tmp_path / "hosts" / name, ("nginx",)) for name in "abc"}
+    made = Fleet(hosts)
     monkeypatch.setattr(services, "run_on_alive", made.play)
     monkeypatch.setattr(unserve, "run_on_alive", made.play)
     return made

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,59 +16,36 @@ from fsdeploy.fleet.ansible import HostResult
 from fsdeploy.fleet.journal import Journal
 from fsdeploy.tuning.plan import parse_choice
 from fsdeploy.tuning.settings import Outcome
+from tests.unit.fleet.folders import Plays
 from tests.unit.tuning.host_side import SNAPSHOTS, Machine, document, host_side
 
 
-class Fleet:
-    """Hosts in folders, reached the way `_play` reaches them."""
+class Fleet(Plays[Machine]):
+    """Hosts made of snapshots."""
 
-    def __init__(self, folder: Path, **hosts: str) -> None:
-        self.machines = {
-            name: Machine(folder / name, document(shape)) for name, shape in hosts.items()
-        }
-        for machine in self.machines.values():
-            machine.on_command = machine.restart_irqbalance
-        self.silent: set[str] = set()
-        self.plays: list[tuple[str, bool]] = []
-
-    def play(
-        self,
-        name: str,
-        _ssh: object,
-        hosts: Sequence[str],
-        variables: Mapping[str, Any] | None = None,
-        *,
-        log: Path,
-        check: bool = False,
-    ) -> dict[str, HostResult]:
-        assert log.name.endswith("tune.log")
-        self.plays.append((name, check))
-        found = {}
-        for host in hosts:
-            if host in self.silent:
-                found[host] = HostResult(False, False, "Connection refused")
-                continue
-            machine = self.machines[host].host
-            data: dict[str, Any] = {}
-            changed = False
-            if name == "tune_collect":
-                data["snapshot"] = host_side.collect(machine)
-            elif name == "tune":
-                assert variables
-                plan = json.loads((Path(variables["tuning_plans"]) / f"{host}.json").read_text())
-                data["results"], changed = host_side.apply_settings(
-                    machine, plan["settings"], check
-                )
-            else:
-                data["results"], changed = host_side.restore(machine, check)
-            found[host] = HostResult(True, True, "", changed, {"host_tuning": data})
-        return found
+    def play_on(
+        self, host: str, name: str, variables: Mapping[str, Any], check: bool
+    ) -> HostResult:
+        machine, changed = self.machines[host].host, False
+        data: dict[str, Any] = {}
+        if name == "tune_collect":
+            data["snapshot"] = host_side.collect(machine)
+        elif name == "tune":
+            plan = json.loads((Path(variables["tuning_plans"]) / f"{host}.json").read_text())
+            data["results"], changed = host_side.apply_settings(machine, plan["settings"], check)
+        else:
+            data["results"], changed = host_side.restore(machine, check)
+        return HostResult(True, True, "", changed, {"host_tuning": data})
 
 
 @pytest.fixture
 def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    made = Fleet(tmp_path / "hosts", a="igb-8", b="e1000-2")
+    shapes = {"a": "igb-8", "b": "e1000-2"}
+    machines = {name: Machine(tmp_path / name, document(shape)) for name, shape in shapes.items()}
+    for machine in machines.values():
+        machine.on_command = machine.restart_irqbalance
+    made = Fleet(machines)
     monkeypatch.setattr(tuning, "_play", made.play)
     return made
 
@@ -92,7 +69,7 @@ def test_show_changes_nothing(fleet: Fleet, inventory: Path) -> None:
     assert report.hosts[0].count(Outcome.CHANGED) > 20
     assert report.hosts[0].notes == ("eth1 is down and left alone",)
     assert fleet.machines["a"].tree() == before
-    assert fleet.plays == [("tune_collect", False)]
+    assert fleet.plays == [("tune_collect", False, ("a", "b"))]
 
 
 def test_applied_twice_then_restored(fleet: Fleet, inventory: Path) -> None:
@@ -137,7 +114,7 @@ def test_a_refusal_is_remembered(fleet: Fleet, inventory: Path) -> None:
 def test_a_dry_run_asks_the_hosts_and_prints_commands(fleet: Fleet, inventory: Path) -> None:
     before = fleet.machines["a"].tree()
     report = tuning.apply(request(inventory, dry_run=True))
-    assert fleet.plays[-1] == ("tune", True)
+    assert fleet.plays[-1] == ("tune", True, ("a", "b"))
     assert fleet.machines["a"].tree() == before
     assert report.prospect
     (command,) = report.commands
@@ -177,7 +154,7 @@ def test_not_while_a_rollout_runs(fleet: Fleet, inventory: Path) -> None:
             tuning.apply(other)
         # Looking is no harm.
         assert tuning.show(other).exit_code is ExitCode.OK
-    assert fleet.plays == [("tune_collect", False)]
+    assert fleet.plays == [("tune_collect", False, ("a", "b"))]
 
 
 def test_a_damaged_memory(fleet: Fleet, inventory: Path) -> None:

@@ -8,28 +8,24 @@ from typing import cast
 
 import pytest
 
-from fsdeploy import run
 from fsdeploy.errors import FsdeployError
 from fsdeploy.fleet.inventory import Host
 from fsdeploy.fleet.plainly import read_record, without_block
-from fsdeploy.fleet.transport import Answered, Ssh
+from fsdeploy.fleet.transport import Ssh
 from fsdeploy.fleet.unserve import _Services, restore_script
 from fsdeploy.services.plan import Level, Workload
+from tests.unit.fleet.folders import LocalShell
 from tests.unit.services.host_side import KMOD, LIBRARY, Machine, choice_of, host_side
 
 HOST = Host("a")
 PARAMETERS = "/sys/module/fastsocket/parameters"
 
 
-class LocalShell:
-    """Takes what would go over SSH; the paths of a host are the folder's, its programs ours."""
+class Shell(LocalShell):
+    """With the programs that services are restarted by."""
 
     def __init__(self, machine: Machine) -> None:
-        self._machine = machine
-        self.tools = machine.root.parent / "tools"
-        self.tools.mkdir()
-        self.log = machine.root.parent / "commands"
-        self.log.touch()
+        super().__init__(machine.root, ("/proc/", "/sys/", "/etc/", "/var/lib/", "/run/"))
         self.tool("systemctl", "")
         self.tool("rpm", "")
         module = machine.path("/sys/module/fastsocket")
@@ -42,37 +38,11 @@ class LocalShell:
         )
         machine.put("/busy", "")
 
-    def tool(self, name: str, body: str) -> None:
-        path = self.tools / name
-        path.write_text(f'#!/bin/sh\necho {name} "$@" >>{self.log}\n{body}\n')
-        path.chmod(0o755)
-
-    def execute(
-        self, _host: Host, command: str, *, input_text: str | None = None, timeout: float = 60
-    ) -> Answered:
-        def here(text: str) -> str:
-            root = self._machine.root
-            text = text.replace('"/etc/init.d/$1" restart', 'restart "$1"')
-            for folder in ("/proc/", "/sys/", "/etc/", "/var/lib/", "/run/"):
-                for before in (" ", "\n", "'", "=", "#"):
-                    text = text.replace(before + folder, f"{before}{root}{folder}")
-            return text.replace("PATH=", f"PATH={self.tools}:", 1)
-
-        ended = run.run(
-            ["sh", "-c", here(f" {command}")],
-            check=False,
-            timeout=timeout,
-            input_text=here(input_text) if input_text else None,
-        )
-        return Answered(True, ended.returncode, ended.output)
-
-    def require(self, host: Host, command: str) -> str:
-        answer = self.execute(host, command)
-        assert answer.ok, answer
-        return answer.output
+    def here(self, text: str) -> str:
+        return super().here(text.replace('"/etc/init.d/$1" restart', 'restart "$1"'))
 
 
-def take_back(shell: LocalShell, level: Level) -> str:
+def take_back(shell: Shell, level: Level) -> str:
     way = _Services(level)
     record = read_record(cast(Ssh, shell), HOST, way.record)
     assert record
@@ -89,7 +59,7 @@ def test_a_shell_puts_back_what_the_module_applied(tmp_path: Path, systemd: bool
     machine.put("/etc/modprobe.d/fsdeploy-fastsocket.conf", "# was here\n")
     before = machine.tree()
     machine.apply(choice_of(tmp_path))
-    shell = LocalShell(machine)
+    shell = Shell(machine)
     if systemd:
         shell.tool("systemctl", '[ "$1" != restart ] || exec restart "$2"')
     assert "nginx" in take_back(shell, Level.SERVICE)
@@ -121,7 +91,7 @@ def test_old_values_come_back(tmp_path: Path) -> None:
     machine.put(f"{PARAMETERS}/enable_fast_epoll", "0\n")
     machine.apply(choice_of(tmp_path, workload=Workload.PROXY))
     assert machine.get(f"{PARAMETERS}/enable_fast_epoll") == "1\n"
-    shell = LocalShell(machine)
+    shell = Shell(machine)
     take_back(shell, Level.MODULE)
     assert machine.get(f"{PARAMETERS}/enable_fast_epoll") == "0\n"
     assert machine.get(f"{PARAMETERS}/enable_receive_flow_deliver") == "0\n"
@@ -132,7 +102,7 @@ def test_a_module_in_use_stays_and_is_tried_again(tmp_path: Path) -> None:
     machine = Machine(tmp_path / "root")
     before = {path for path in machine.tree() if path.startswith("/etc")}
     machine.apply(choice_of(tmp_path))
-    shell = LocalShell(machine)
+    shell = Shell(machine)
     machine.put("/busy", "1 libfsocket")
     reason = take_back(shell, Level.MODULE)
     assert "stays: fastsocket, in use by nginx (10" in reason
@@ -156,7 +126,7 @@ def test_a_module_in_use_stays_and_is_tried_again(tmp_path: Path) -> None:
 def test_what_a_shell_leaves_the_module_takes_back(tmp_path: Path) -> None:
     machine = Machine(tmp_path / "root")
     machine.apply(choice_of(tmp_path))
-    shell = LocalShell(machine)
+    shell = Shell(machine)
     machine.put("/busy", "1 libfsocket")
     take_back(shell, Level.MODULE)
     machine.restore("service")
@@ -173,7 +143,7 @@ def test_a_service_that_does_not_come_back_is_told_and_stays_remembered(
 ) -> None:
     machine = Machine(tmp_path / "root")
     machine.apply(choice_of(tmp_path))
-    shell = LocalShell(machine)
+    shell = Shell(machine)
     shell.tool("restart", f"rm -rf {machine.root}/proc/1*")
     # The script's patience, in tries.
     monkeypatch.setattr(
@@ -192,7 +162,7 @@ def test_other_edits_stay(tmp_path: Path) -> None:
     machine.put("/etc/sysconfig/nginx", "A=1\n")
     machine.apply(choice_of(tmp_path))
     machine.put("/etc/sysconfig/nginx", machine.get("/etc/sysconfig/nginx") + "B=2\n")
-    take_back(LocalShell(machine), Level.SERVICE)
+    take_back(Shell(machine), Level.SERVICE)
     assert machine.get("/etc/sysconfig/nginx") == "A=1\nB=2\n"
 
 
@@ -202,7 +172,7 @@ def test_a_library_that_was_there_before_is_told(tmp_path: Path) -> None:
     machine.packages.append(theirs)
     machine.put(host_side.LIBRARY, "")
     machine.apply(choice_of(tmp_path))
-    shell = LocalShell(machine)
+    shell = Shell(machine)
     assert f"stays: {LIBRARY}, {theirs} before it is not at hand" in take_back(shell, Level.SERVICE)
     assert read_record(cast(Ssh, shell), HOST, _Services(Level.SERVICE).record) is None
 

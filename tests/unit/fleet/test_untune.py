@@ -9,12 +9,12 @@ from typing import cast
 
 import pytest
 
-from fsdeploy import run
 from fsdeploy.errors import FsdeployError
 from fsdeploy.fleet.inventory import Host
 from fsdeploy.fleet.plainly import parse_record, read_record, without_block
-from fsdeploy.fleet.transport import Answered, Ssh
+from fsdeploy.fleet.transport import Ssh
 from fsdeploy.fleet.untune import restore_plainly, restore_script
+from tests.unit.fleet.folders import LocalShell
 from tests.unit.tuning.host_side import Machine, document, host_side, names
 from tests.unit.tuning.test_host_side import NO_FILES, plan_of
 
@@ -35,46 +35,17 @@ def ethtool_says(fields: dict[str, int]) -> str:
     )
 
 
-class LocalShell:
-    """Takes what would go over SSH; the paths of a host are the folder's."""
+class Shell(LocalShell):
+    """With the programs that cards and irqbalance are asked by."""
 
     def __init__(self, machine: Machine) -> None:
-        self._machine = machine
-        tools = machine.root.parent / "tools"
-        tools.mkdir()
-        self.log = machine.root.parent / "commands"
-        self.log.touch()
+        places = ("/proc/", "/sys/", "/etc/", "/var/lib/", "/usr/sbin/f", "/sbin/ifup")
+        super().__init__(machine.root, places)
         for name in ("ethtool", "pidof", "systemctl"):
-            (tools / name).write_text(
-                f'#!/bin/sh\necho {name} "$@" >>{self.log}\n[ "$1" != -c ] || cat "{tools}/$2"\n'
-            )
-            (tools / name).chmod(0o755)
+            self.tool(name, f'[ "$1" != -c ] || cat "{self.tools}/$2"')
         for card in machine.made_of["ethtool"]:
             with contextlib.suppress(OSError):
-                (tools / card).write_text(ethtool_says(machine.cards.get(card)))
-        self._path = f"PATH={tools}:"
-
-    def execute(
-        self, _host: Host, command: str, *, input_text: str | None = None, timeout: float = 60
-    ) -> Answered:
-        def here(text: str) -> str:
-            for folder in ("/proc/", "/sys/", "/etc/", "/var/lib/", "/usr/sbin/f", "/sbin/ifup"):
-                for before in (" ", "\n", "'", "="):
-                    text = text.replace(before + folder, f"{before}{self._machine.root}{folder}")
-            return text.replace("PATH=", self._path, 1)
-
-        ended = run.run(
-            ["sh", "-c", here(f" {command}")],
-            check=False,
-            timeout=timeout,
-            input_text=here(input_text) if input_text else None,
-        )
-        return Answered(True, ended.returncode, ended.output)
-
-    def require(self, host: Host, command: str) -> str:
-        answer = self.execute(host, command)
-        assert answer.ok, answer
-        return answer.output
+                (self.tools / card).write_text(ethtool_says(machine.cards.get(card)))
 
 
 def tuned(tmp_path: Path, name: str, *, systemd: bool = False) -> Machine:
@@ -89,7 +60,7 @@ def test_a_shell_puts_back_what_the_module_applied(tmp_path: Path, name: str) ->
     before = machine.tree(without=NO_FILES)
     host_side.apply_settings(machine.host, plan_of(name))
     assert machine.tree(without=NO_FILES) != before
-    shell = LocalShell(machine)
+    shell = Shell(machine)
     record = read_record(cast(Ssh, shell), HOST, BEFORE)
     assert record
     restore_plainly(cast(Ssh, shell), HOST, record)
@@ -113,7 +84,7 @@ def test_a_value_that_cannot_be_put_back_is_told_and_stays_remembered(tmp_path: 
     path = machine.path("/proc/sys/net/core/somaxconn")
     path.unlink()
     path.mkdir()
-    shell = LocalShell(machine)
+    shell = Shell(machine)
     record = json.loads(machine.get(BEFORE))
     with pytest.raises(FsdeployError, match="somaxconn could not be put back to 128"):
         restore_plainly(cast(Ssh, shell), HOST, record)
@@ -126,7 +97,7 @@ def test_other_edits_stay(tmp_path: Path) -> None:
     was = machine.get(path)
     host_side.apply_settings(machine.host, plan_of("igb-8"))
     machine.put(path, "# by hand\n" + machine.get(path))
-    restore_plainly(cast(Ssh, LocalShell(machine)), HOST, json.loads(machine.get(BEFORE)))
+    restore_plainly(cast(Ssh, Shell(machine)), HOST, json.loads(machine.get(BEFORE)))
     assert machine.get(path) == "# by hand\n" + was
 
 
@@ -150,7 +121,7 @@ def test_a_card_that_refused_is_not_asked_again(tmp_path: Path) -> None:
     machine.cards.refused = set(machine.made_of["ethtool"])
     host_side.apply_settings(machine.host, plan_of("igb-8"))
     record = json.loads(machine.get(BEFORE))
-    shell = LocalShell(machine)
+    shell = Shell(machine)
     left = restore_plainly(cast(Ssh, shell), HOST, record)
     assert any(item["kind"] == "coalesce" for item in left)
     assert "ethtool -c" in shell.log.read_text()
@@ -160,7 +131,7 @@ def test_a_card_that_refused_is_not_asked_again(tmp_path: Path) -> None:
 def test_a_card_without_ethtool_cannot_be_put_back(tmp_path: Path) -> None:
     machine = tuned(tmp_path, "igb-8")
     host_side.apply_settings(machine.host, plan_of("igb-8"))
-    shell = LocalShell(machine)
+    shell = Shell(machine)
     (tmp_path / "tools" / "ethtool").write_text("#!/bin/sh\nexit 127\n")
     with pytest.raises(FsdeployError, match="the coalescing of eth0 could not be put back"):
         restore_plainly(cast(Ssh, shell), HOST, json.loads(machine.get(BEFORE)))
