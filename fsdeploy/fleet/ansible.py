@@ -96,9 +96,9 @@ class Events:
 def message_of(result: Mapping[str, Any]) -> str:
     """The sentence in a task's result that says what went wrong."""
     text = str(result.get("msg") or result.get("reason") or "")
-    if result.get("url") and result.get("response"):
-        # What get_url could not fetch, and why.
-        text = f"{result['url']}: {result['response']}"
+    if result.get("url"):
+        # What get_url could not fetch, and why: the server's answer, or that there was none.
+        text = f"{result['url']}: {result.get('response') or text}"
     said = (result.get(name) for name in ("module_stderr", "module_stdout", "stderr"))
     error = next((str(item).strip() for item in said if item and str(item).strip()), "")
     if error and (not text or text.startswith(("MODULE FAILURE", "non-zero return code"))):

@@ -82,6 +82,10 @@ def test_results_by_host() -> None:
             },
             "http://repo/a.rpm: HTTP Error 404: Not Found",
         ),
+        (
+            {"msg": "Request failed: <urlopen error refused>", "url": "http://repo/a.rpm"},
+            "http://repo/a.rpm: Request failed: <urlopen error refused>",
+        ),
     ],
 )
 def test_messages(result: dict[str, str], message: str) -> None:
