@@ -221,8 +221,13 @@ def test_the_page_needs_nothing_else_and_believes_no_host(
     places = [said.index(words) for words in order]
     assert places == sorted(places)
     # What somebody has to look at comes first.
-    table = said[said.index("host state runs") :]
+    table = said[said.index("host state kernel") :]
     assert table.index("c unreachable") < table.index("b failed") < table.index("a ok")
+    # A kernel that is not the expected one stands beside it, and failed checks before others.
+    assert f"c unreachable not known expected: {NEW} Connection refused" in table
+    assert f"b failed {OLD} expected: {NEW}" in table
+    assert f"a ok {NEW} 2 passed" in table
+    assert table.index("About clock", table.index("a ok")) < table.rindex("About release")
     assert 'name="viewport"' in text
     assert "@media print" in text
 
