@@ -108,8 +108,8 @@ def ssh_config_text(hosts: Sequence[Reach], folder: Path) -> str:
 
 
 def known_hosts_text(hosts: Sequence[Reach]) -> str:
-    """Keys by name and by address: paramiko does not know HostKeyAlias."""
-    return "".join(f"{host.name},[{LOOPBACK}]:{host.port} {host.host_key}\n" for host in hosts)
+    """Keys by name: a port is another host's the next time (HostKeyAlias)."""
+    return "".join(f"{host.name} {host.host_key}\n" for host in hosts)
 
 
 def inventory_text(hosts: Sequence[Reach], ssh_config: Path) -> str:

@@ -48,8 +48,9 @@ def test_one_place_knows_the_terminal() -> None:
     assert users("rich", "curses", "getpass") == {"ui.py"}
 
 
-def test_one_place_knows_ssh() -> None:
-    assert users("fabric", "invoke", "paramiko") <= {"fleet/transport.py"}
+def test_ssh_is_the_programs_own_business() -> None:
+    """The OpenSSH binary's: one ssh_config for commands, playbooks and checks."""
+    assert not users("asyncssh", "fabric", "paramiko")
 
 
 @pytest.mark.parametrize(
