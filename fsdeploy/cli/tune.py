@@ -58,13 +58,16 @@ def _word(report: tuning.TuneReport, outcome: Outcome) -> str:
     return "to be changed" if report.prospect and outcome is Outcome.CHANGED else str(outcome)
 
 
-def _show(report: tuning.TuneReport, title: str, *, only_differences: bool = False) -> None:
-    """A table a host with a line a setting, then a table with a line a host."""
+def _show(report: tuning.TuneReport, title: str, *, everything: bool) -> None:
+    """A table a host with a line a setting, then a table with a line a host.
+
+    Without `everything`: of the settings only those that changed, or should have.
+    """
     for host in report.hosts:
         results = [
             result
             for result in host.items
-            if not only_differences or result.outcome is Outcome.CHANGED
+            if everything or result.outcome in (Outcome.CHANGED, Outcome.CANNOT)
         ]
         if results:
             ui.table(
@@ -141,7 +144,7 @@ def _end(args: argparse.Namespace, report: tuning.TuneReport, title: str) -> int
     elif args.diff:
         _diff(report, title)
     else:
-        _show(report, title, only_differences=not args.show)
+        _show(report, title, everything=args.show)
     return int(report.exit_code)
 
 

@@ -111,6 +111,19 @@ def test_a_refusal_is_remembered(fleet: Fleet, inventory: Path) -> None:
     assert card.reason == "Invalid argument (EINVAL)"
 
 
+def test_what_was_refused_is_shown_with_its_reason(
+    fleet: Fleet, inventory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet.machines["a"].cards.refused.add("eth0")
+    words = ["-q", "tune", "-i", str(inventory), "--apply"]
+    for _ in range(2):
+        assert cli.main(words) == 0
+        said = capsys.readouterr().out
+        assert "Invalid argument (EINVAL)" in said
+        assert "1 cannot be changed" in said
+    assert "ip_local_port_range" not in said  # unchanged the second time
+
+
 def test_a_dry_run_asks_the_hosts_and_prints_commands(fleet: Fleet, inventory: Path) -> None:
     before = fleet.machines["a"].tree()
     report = tuning.apply(request(inventory, dry_run=True))
