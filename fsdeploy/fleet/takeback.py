@@ -101,7 +101,8 @@ def take_back(
         records = _look(ssh, way, request, ended)
         if not request.dry_run:
             back = _restore(ssh, way, records, request.plain_ssh, log, ended)
-            _prove(ssh, way, back, log, ended)
+            if back:
+                _prove(ssh, way, back, log, ended)
     hosts = tuple(ended.outcomes[name] for name in inventory.names)
     return RollbackReport(hosts, time.monotonic() - began, log, request.dry_run)
 
