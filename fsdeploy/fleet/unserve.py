@@ -174,7 +174,8 @@ class _Services:
         names = list(record.get("services", {}))
         words = [f"restart {', '.join(names)} without libfsocket"] if names else []
         if record["values"]:
-            words.append(f"put {len(record['values'])} parameters back")
+            many = len(record["values"])
+            words.append(f"put {many} parameter{'s' if many != 1 else ''} back")
         if record.get("loaded") is False:
             words.append(f"unload {record['module']}")
         words += [f"put {path} back" for path in record["files"]]
