@@ -13,9 +13,9 @@ from fsdeploy.repository.publish import PublishRequest, publish
 from tests.keys import keyring, manifest_of, small_package
 
 
-def kernel_package(folder: Path) -> Path:
+def kernel_package(folder: Path, payload: str = "w6.gzdio") -> Path:
     """A small package that brings a kernel, as far as its files tell."""
-    return small_package(folder, "kernel", file="/boot/vmlinuz-1-1", arch="x86_64")
+    return small_package(folder, "kernel", payload=payload, file="/boot/vmlinuz-1-1", arch="x86_64")
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,8 @@ def test_a_package_that_is_not_what_was_built(tmp_path: Path) -> None:
     built = kernel_package(tmp_path / "built")
     (kernel, _) = copy_out([built], manifest_of(built), tmp_path / "rpms")
     assert read_package(kernel).release == "1-1"
-    kernel.write_bytes(kernel_package(tmp_path / "again").read_bytes())
+    # Another one even if both are made in the same second.
+    kernel.write_bytes(kernel_package(tmp_path / "again", "w1.gzdio").read_bytes())
     with pytest.raises(FsdeployError, match="is not what was built"):
         read_package(kernel)
 
