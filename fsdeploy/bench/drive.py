@@ -24,7 +24,7 @@ PROGRAM = "connections"
 _SOURCE = Path(__file__).parent / "guestfiles" / f"{PROGRAM}.c"
 
 # RHEL's kernel goes over to unfair spinlocks when it sees a hypervisor; hosts have ticket locks.
-_CPU = f"{qemu.DEFAULT_CPU},-hypervisor"
+GUEST_CPU = f"{qemu.DEFAULT_CPU},-hypervisor"
 
 
 def bench(request: plan.Request, output: Path | None = None) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def run_one(
         programs=(guest.Program(PROGRAM, program, seconds=count * (plan.PHASE_LIMIT + 30)),),
         cpus=one.cpus,
         environment=plan.environment(request, one),
-        cpu=_CPU,
+        cpu=GUEST_CPU,
         counted=one.measure == plan.INSTRUCTIONS,
         seed=one.repetition + 1,
     )
@@ -155,7 +155,7 @@ def _host() -> dict[str, Any]:
         "cpus": len(os.sched_getaffinity(0)),
         "model": _model(),
         "qemu": run.run([qemu.TOOL, "--version"]).output.splitlines()[0],
-        "guest_cpu": _CPU,
+        "guest_cpu": GUEST_CPU,
         "date": time.strftime("%Y-%m-%d %H:%M:%S %z"),
     }
 

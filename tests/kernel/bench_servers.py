@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from fsdeploy import ui
+from fsdeploy.bench.drive import GUEST_CPU
 from fsdeploy.errors import FsdeployError
 from fsdeploy.kernel import build
 from fsdeploy.kernel.store import write_atomically
@@ -51,6 +52,7 @@ def _one(kernel: build.Build, name: str, cpus: int, connections: int) -> dict[st
             (PROGRAM,),
             Path(folder),
             cpus=cpus,
+            cpu=GUEST_CPU,
             seconds=AROUND + 1.1 * connections / LEAST_RATE,
             environment={
                 "SERVERS_CONNECTIONS": str(connections),
@@ -60,7 +62,7 @@ def _one(kernel: build.Build, name: str, cpus: int, connections: int) -> dict[st
         console = result.log.read_text(errors="replace")
     failures = list(result.failures())
     if failures:
-        raise FsdeployError(f"{name}, {cpus} CPUs: {failures[0]}", hint=console[-2000:])
+        raise FsdeployError(f"{name}, {cpus} CPUs: {failures[0]}\n{console[-2000:]}")
     return {
         "kernel": name,
         "cpus": cpus,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fsdeploy import run
 from fsdeploy.kernel import library
-from fsdeploy.lab import guest, image, initramfs
+from fsdeploy.lab import guest, image, initramfs, qemu
 
 SERVERS = Path(__file__).parent / "servers"
 SHIM = ("-shared", "-fPIC", "-O2", "-nostdlib", "-ffreestanding", "-Wall", "-Wextra", "-Werror")
@@ -23,6 +23,7 @@ def run_servers(
     cpus: int,
     seconds: float,
     environment: Mapping[str, str],
+    cpu: str = qemu.DEFAULT_CPU,
 ) -> guest.GuestResult:
     """Run programs of servers/ by their names in one guest, each for at most `seconds`."""
     guest.compile_program(SERVERS / "enter.c", folder / "enter")
@@ -43,6 +44,7 @@ def run_servers(
             modules=tuple(modules),
             programs=tuple(guest.Program(name, folder / "enter", seconds) for name in programs),
             cpus=cpus,
+            cpu=cpu,
             memory_mib=1024,
             disks=(image.ensure_guest_disk(image.SERVERS),),
             environment=environment,

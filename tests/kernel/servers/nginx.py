@@ -8,10 +8,8 @@ import signal
 from pathlib import Path
 
 from .harness import (
-    BODY,
     CPUS,
     Load,
-    Server,
     all_answered,
     check,
     children,
@@ -28,46 +26,10 @@ from .harness import (
     test,
     until,
 )
+from .nginx_server import PID, PORT, nginx
 
-PORT = 8080
 FOUND = ("Loc_est_lookup", "Glo_est_lookup", "Rem_est_lookup")
-PID = Path("/tmp/nginx/nginx.pid")
 RPS = Path("/sys/class/net/lo/queues/rx-0/rps_cpus")
-
-CONFIGURATION = """
-user www-data;
-# For a new binary: nginx hands on nothing else.
-env LD_PRELOAD;
-worker_processes {workers};
-worker_shutdown_timeout 10s;
-pid {pid};
-error_log stderr notice;
-events {{ worker_connections 512; accept_mutex {mutex}; multi_accept {multi}; }}
-http {{
-    access_log off;
-    server {{
-        listen {port};
-        location / {{ add_header X-Worker $pid; return 200 "{body}"; }}
-    }}
-}}
-"""
-
-
-def nginx(*, workers: int = CPUS, mutex: str = "off", multi: str = "off") -> Server:
-    PID.unlink(missing_ok=True)
-    path = Path("/tmp/nginx/nginx.conf")
-    path.write_text(
-        CONFIGURATION.format(
-            workers=workers,
-            mutex=mutex,
-            multi=multi,
-            pid=PID,
-            port=PORT,
-            body=BODY.replace("\n", r"\n"),
-        )
-    )
-    # By its whole name: a new binary is looked for in no other place.
-    return Server(PORT, "/usr/sbin/nginx", "-e", "stderr", "-c", path, pid_file=PID)
 
 
 @test
