@@ -34,6 +34,9 @@ from fsdeploy.verify.report import Expectation, failures
 
 _SOAK_TELL_SECONDS = 60.0
 
+# A connection may be lost for many reasons. What the next step waits for is asked for this long.
+_LOOK_SECONDS = 60.0
+
 # A host in one of these was looked at and may have got further than the journal knows.
 _UNDER_WAY = frozenset({State.PREFLIGHT, State.STAGED, *HALF_WAY})
 
@@ -180,6 +183,7 @@ class Walk:
         self._kernels: dict[str, str] = {}
         self._defaults: dict[str, str] = {}
         self._silent: set[str] = set()
+        self._switched: set[str] = set()
         self._warnings: dict[str, tuple[str, ...]] = {}
 
     # What is known of hosts.
@@ -544,14 +548,17 @@ class Walk:
             return
         began = self._clock()
         with ui.step("trial boot"):
-            now = self._driver.pulse(hosts)
+            armed = self._in_state(hosts, State.ARMED)
+            now = self._look_for(armed)
             with self._journal.together():
-                for host in self._in_state(hosts, State.ARMED):
-                    if now.get(host):
+                for host in armed:
+                    if now[host]:
                         self._move(host, State.TRIAL)
                     else:
                         self._unanswered(host, _silence(None))
             before = {host: self._boot_of(host) for host in self._in_state(hosts, State.TRIAL)}
+            # One that was on trial already may be in the middle of its boot.
+            now.update(self._driver.pulse([host for host in before if host not in now]))
             # A host on trial that does not answer was told by a run before this one.
             tell = {
                 host: boot_id
@@ -575,15 +582,16 @@ class Walk:
             gone = [host for host in away if not still.get(host)]
             pulses.update(self._power_cycle(gone))
         self._give_up(dict.fromkeys(deaf, "it did not boot although it was told to"))
-        told_by = {host: f"by itself after {ui.duration(at - began)}" for host, at in back.items()}
-        told_by.update(dict.fromkeys(gone, "after its power was switched"))
         judged = {host: pulse for host, pulse in pulses.items() if host not in deaf}
-        self._judge_boots(judged, told_by)
+        self._judge_boots(judged, {host: at - began for host, at in back.items()})
 
     def _judge_boots(
-        self, pulses: Mapping[str, Pulse | None], how: Mapping[str, str] | None = None
+        self, pulses: Mapping[str, Pulse | None], away: Mapping[str, float] | None = None
     ) -> None:
-        """After trial boots: hosts that run the wanted kernel stay where they are."""
+        """After trial boots: hosts that run the wanted kernel stay where they are.
+
+        `away` is how long those were away that came back while they were waited for.
+        """
         limit, wanted = ui.duration(self._trial_timeout), self._package.release
         fell, foreign = {}, {}
         for host, pulse in pulses.items():
@@ -599,11 +607,17 @@ class Walk:
             words = self._driver.last_words(host)
             fell[host] = (
                 "the trial kernel did not stay up: the host came back on"
-                f" {pulse.release} {(how or {}).get(host, 'by itself')}"
+                f" {pulse.release}{self._how(host, (away or {}).get(host))}"
                 + (f"; last words: {words}" if words else "")
             )
         self._give_up(fell)
         self._send_back(foreign)
+
+    def _how(self, host: str, away: float | None) -> str:
+        """How a host came back, as far as it was seen."""
+        if host in self._switched:
+            return " after its power was switched"
+        return "" if away is None else f" by itself after {ui.duration(away)}"
 
     def _lose(self, host: str, reason: str) -> None:
         self._silent.add(host)
@@ -621,10 +635,21 @@ class Walk:
             if not result.ok:
                 ui.warn(f"{host}: the power command failed: {result.message}")
         switched = [host for host, result in results.items() if result.ok]
+        self._switched.update(switched)
         if not switched:
             return {}
         with ui.step(f"power was switched, waiting for {_some(switched)}"):
             return self._await_boot(dict.fromkeys(switched, ""))
+
+    def _look_for(self, hosts: Sequence[str]) -> dict[str, Pulse | None]:
+        """Signs of life of hosts that should be there: silent is one that stays silent a while."""
+        return await_boot(
+            self._driver.pulse,
+            dict.fromkeys(hosts, ""),
+            _LOOK_SECONDS,
+            clock=self._clock,
+            sleep=self._sleep,
+        )
 
     def _await_boot(
         self, before: Mapping[str, str], back: dict[str, float] | None = None
@@ -688,7 +713,7 @@ class Walk:
                 results.update(self._driver.promote(left, release))
             good = [host for host in hosts if (result := results.get(host)) and result.ok]
             found = self._driver.verify({host: self._expect(host, release) for host in good})
-            pulses = self._driver.pulse(good)
+            pulses = self._look_for(good)
         bad = {}
         with self._journal.together():
             for host in hosts:

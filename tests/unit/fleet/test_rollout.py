@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -14,7 +14,7 @@ import pytest
 from fsdeploy.errors import ExitCode, FsdeployError
 from fsdeploy.fleet import boot
 from fsdeploy.fleet import rollout as module
-from fsdeploy.fleet.driver import Driver
+from fsdeploy.fleet.driver import Driver, StepResult
 from fsdeploy.fleet.journal import Journal
 from fsdeploy.fleet.package import KernelPackage
 from fsdeploy.fleet.plan import Candidate, Policy, plan_rollout
@@ -23,6 +23,7 @@ from fsdeploy.fleet.rollout import ResumeRequest, RolloutReport, RolloutRequest,
 from fsdeploy.fleet.states import State
 from fsdeploy.fleet.why import why
 from fsdeploy.repository.key import PublicKey
+from fsdeploy.verify.report import CheckResult, Expectation
 from tests.unit.fleet.fakes import NEW, OLD, FakeDriver, FakeHost, package
 
 
@@ -154,6 +155,55 @@ def test_a_host_that_comes_back_at_the_last_moment_is_back(
     (host,) = rollout.run(FakeDriver(LateHost("a", trial=trial))).hosts
     assert host.state is state
     assert "did not boot" not in host.reason
+
+
+class Hiccup(FakeDriver):
+    """A host that does not answer for a number of looks once it was armed, or promoted."""
+
+    def __init__(self, after: str, looks: int) -> None:
+        super().__init__(FakeHost("a"))
+        self._after = after
+        self._looks = looks
+
+    def _hiccup(self, after: str) -> None:
+        if after == self._after:
+            self.hosts["a"].deaf = self._looks + 1
+
+    def arm(self, hosts: Sequence[str]) -> Mapping[str, StepResult]:
+        results = super().arm(hosts)
+        self._hiccup("arm")
+        return results
+
+    def verify(
+        self, expectations: Mapping[str, Expectation]
+    ) -> Mapping[str, Sequence[CheckResult] | None]:
+        found = super().verify(expectations)
+        if expectations["a"].default == NEW:
+            self._hiccup("promote")
+        return found
+
+
+@pytest.mark.parametrize("after", ["arm", "promote"])
+def test_a_look_that_got_no_answer_is_repeated(rollout: Rollout, after: str) -> None:
+    driver = Hiccup(after, looks=3)
+    report = rollout.run(driver)
+    assert report.hosts[0].state is State.PROMOTED
+    assert report.exit_code is ExitCode.OK
+    assert driver.hosts["a"].done == ["install", "arm", "boot", "promote"]
+
+
+def test_a_host_that_stays_silent_before_its_boot_is_left_armed(rollout: Rollout) -> None:
+    driver = Hiccup("arm", looks=1000)
+    began = rollout.now
+    report = rollout.run(driver)
+    assert report.hosts[0].state is State.ARMED
+    assert report.exit_code is ExitCode.UNREACHABLE
+    assert rollout.now - began < 90
+    host = driver.hosts["a"]
+    host.deaf = 0
+    report = rollout.run(FakeDriver(host))
+    assert report.hosts[0].state is State.PROMOTED
+    assert host.done == ["install", "arm", "boot", "promote"]
 
 
 def test_a_kernel_that_was_there_before_is_not_removed(rollout: Rollout) -> None:
@@ -375,6 +425,14 @@ def test_the_power_command_brings_a_lost_host_back(rollout: Rollout) -> None:
     assert report.hosts[0].state is State.ROLLED_BACK
     assert f"came back on {OLD} after its power was switched" in report.hosts[0].reason
     assert driver.hosts["a"].installed == {OLD}
+
+
+def test_the_power_command_brings_a_lost_host_back_later(rollout: Rollout) -> None:
+    host = FakeHost("a", trial="dead")
+    assert states(rollout.run(FakeDriver(host))) == [State.LOST]
+    report = rollout.run(FakeDriver(host, power=True))
+    assert report.hosts[0].state is State.ROLLED_BACK
+    assert f"came back on {OLD} after its power was switched" in report.hosts[0].reason
 
 
 def test_a_lost_host_that_is_found_is_not_left_half_way_by_a_used_up_budget(
