@@ -29,6 +29,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--library", type=Path, metavar="RPM", help="libfsocket, for hosts without it"
     )
     parser.add_argument(
+        "--key",
+        type=Path,
+        metavar="FILE",
+        help="the public key that the packages must be signed with, checked on every host before it"
+        " installs them (default: that of the repository a package lies in)",
+    )
+    parser.add_argument(
         "--workload",
         choices=[str(workload) for workload in Workload],
         default=str(Workload.WEB),
@@ -62,10 +69,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
-def _package(path: Path | None, name: str, option: str) -> Package | None:
+def _package(path: Path | None, name: str, option: str, key: Path | None) -> Package | None:
     if path is None:
         return None
-    package = services.read_package(path)
+    package = services.read_package(path, key)
     if package.name != name:
         raise FsdeployError(f"{option}: {path} is {package.name}, not {name}")
     return package
@@ -118,12 +125,14 @@ def main(args: argparse.Namespace) -> int:
         raise FsdeployError("--dry-run says nothing to --diff, which changes nothing")
     if args.at_once < 1:
         raise FsdeployError(f"--at-once {args.at_once}: at least 1")
+    if args.key and not (args.module_rpm or args.library):
+        raise FsdeployError("--key is for packages: give them with --module-rpm and --library")
     choice = Choice(
         Workload(args.workload),
         parse_parameters(args.parameter),
         tuple(args.service),
-        _package(args.module_rpm, "kmod-fastsocket", "--module-rpm"),
-        _package(args.library, "libfsocket", "--library"),
+        _package(args.module_rpm, "kmod-fastsocket", "--module-rpm", args.key),
+        _package(args.library, "libfsocket", "--library", args.key),
     )
     looking = args.diff or args.dry_run
     report = services.apply(

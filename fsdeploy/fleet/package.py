@@ -83,11 +83,15 @@ def read_package(path: Path, key: Path | None = None) -> KernelPackage:
         )
     boot = sum(int(size) for size, file in sizes if file.startswith("/boot/"))
     rest = sum(int(size) for size, file in sizes if not file.startswith("/boot/"))
-    wanted = _key_for(path, key)
+    wanted = key_for(path, key)
     return KernelPackage(path.resolve(), name, releases[0], sha256, boot, rest, wanted)
 
 
-def _key_for(path: Path, key: Path | None) -> PublicKey | None:
+def key_for(path: Path, key: Path | None) -> PublicKey | None:
+    """What an RPM must be signed with: `key`, else the key of the repository of ours it lies in.
+
+    FsdeployError when it is not.
+    """
     repository = repository_of(path)
     file = key or (repository / PUBLIC_KEY if repository else None)
     if file is None:

@@ -22,6 +22,7 @@ from fsdeploy.fleet.changes import ChangesReport, HostChanges
 from fsdeploy.fleet.drive import new_log
 from fsdeploy.fleet.inventory import load_inventory
 from fsdeploy.fleet.journal import Journal
+from fsdeploy.fleet.package import key_for
 from fsdeploy.fleet.transport import Ssh
 from fsdeploy.kernel.manifest import require_as_built
 from fsdeploy.services.host import view_from
@@ -79,8 +80,12 @@ class ServicesOutcome(HostChanges[Item]):
 ServicesReport = ChangesReport[ServicesOutcome]
 
 
-def read_package(path: Path) -> Package:
-    """Look into the RPM of the module or the library; FsdeployError when it is neither."""
+def read_package(path: Path, key: Path | None = None) -> Package:
+    """Look into the RPM of the module or the library.
+
+    It must be signed with `key`; one in a repository of ours with the key of that. FsdeployError
+    when it is no whole package, or not signed as it must be.
+    """
     if not path.is_file():
         raise FsdeployError(
             f"there is no package {path}",
@@ -95,7 +100,15 @@ def read_package(path: Path) -> Package:
     if asked.returncode != 0 or digests.returncode != 0 or len(lines) < 2:
         raise FsdeployError(f"{path} is not a whole RPM package", hint="copy or build it again")
     needs = dict(line.split(" ", 1) for line in lines[2:] if " " in line)
-    return Package(str(path.resolve()), lines[0], lines[1], sha256, needs.get("kernel-uname-r", ""))
+    wanted = key_for(path, key)
+    return Package(
+        str(path.resolve()),
+        lines[0],
+        lines[1],
+        sha256,
+        needs.get("kernel-uname-r", ""),
+        wanted.path.read_text(encoding="ascii") if wanted else "",
+    )
 
 
 # What is remembered of hosts

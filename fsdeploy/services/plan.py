@@ -58,13 +58,17 @@ class Workload(StrEnum):
 
 @dataclass(frozen=True)
 class Package:
-    """An RPM on the control machine. `release` is the kernel that a module's package is for."""
+    """An RPM on the control machine. `release` is the kernel that a module's package is for.
+
+    `key` is the public key that hosts check its signature with; empty to ask for none.
+    """
 
     path: str
     name: str
     nevra: str
     sha256: str
     release: str = ""
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,7 @@ class Plan:
                     "nevra": package.nevra,
                     "file": package.path,
                     "sha256": package.sha256,
+                    "key": package.key,
                     "beside": level is Level.MODULE,
                 }
                 for level, package in self.packages

@@ -256,7 +256,7 @@ def add_package(host, item, folder, check):
     how = ("-i",) if item["beside"] else ("-U", "--oldpackage")
     path, rpm = copy_of(host, item, folder), host.rpm()
     try:
-        check_package(rpm, path, item["sha256"], how)
+        check_package(rpm, path, item["sha256"], how, item["key"])
         rpm.must("rpm could not install the package", *(how + (path,)))
     except Refused as problem:
         return result_of(setting, " ".join(before), " ".join(before), CANNOT, problem.sentence)

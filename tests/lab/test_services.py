@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,10 @@ from fsdeploy.fleet.unserve import rollback_services
 from fsdeploy.fleet.verify import VerifyRequest, verify_hosts
 from fsdeploy.kernel import build, library
 from fsdeploy.lab import machine
+from fsdeploy.repository.publish import PublishRequest, publish
 from fsdeploy.services.plan import Choice, Workload
 from fsdeploy.verify.report import Outcome
+from tests.keys import keyring
 from tests.lab.test_tuning import reboot
 
 pytestmark = [pytest.mark.lab, pytest.mark.build, pytest.mark.el6]
@@ -53,11 +56,20 @@ def lab(lab_home: Path, patched_el6: build.Build) -> Iterator[machine.Lab]:
         yield up
 
 
-def apply(lab: machine.Lab, choice: Choice) -> services.ServicesOutcome:
-    report = services.apply(services.ServicesRequest(lab.inventory, choice))
-    (host,) = report.hosts
-    assert report.exit_code is ExitCode.OK, host.reason
+def attempt(lab: machine.Lab, choice: Choice) -> services.ServicesOutcome:
+    (host,) = services.apply(services.ServicesRequest(lab.inventory, choice)).hosts
     return host
+
+
+def apply(lab: machine.Lab, choice: Choice) -> services.ServicesOutcome:
+    host = attempt(lab, choice)
+    assert host.ok, host.reason
+    return host
+
+
+def packages_of(lab: machine.Lab) -> list[str]:
+    """What is installed; the public key that came with the packages is kept."""
+    return lab.command("rpm -qa | grep -v ^gpg-pubkey | sort").splitlines()
 
 
 def take_back(lab: machine.Lab, level: Level, *, plain: bool = False) -> RollbackOutcome:
@@ -83,15 +95,30 @@ def mapped(lab: machine.Lab) -> list[str]:
     ).split()
 
 
-def test_module_and_service_there_and_back(lab: machine.Lab, patched_el6: build.Build) -> None:
+def test_module_and_service_there_and_back(
+    lab: machine.Lab, patched_el6: build.Build, tmp_path: Path
+) -> None:
     (module,) = patched_el6.module_rpms
+    shared = library.build_library().rpm
+    with keyring() as keys:
+        name = keys.make("fleet")
+        published = publish(PublishRequest((module, shared), name, tmp_path / "r", keys.home))
+    signed = {path.name: path for path in map(published.path_of, published.added)}
     choice = Choice(
         Workload.PROXY,
-        module=services.read_package(module),
-        library=services.read_package(library.build_library().rpm),
+        module=services.read_package(signed[module.name]),
+        library=services.read_package(signed[shared.name]),
     )
-    files, packages = lab.command(FILES), sorted(lab.command("rpm -qa").splitlines())
+    files, packages = lab.command(FILES), packages_of(lab)
     assert mapped(lab) == []
+
+    # Not signed, though the control machine did not see it.
+    assert choice.module
+    unsigned = replace(services.read_package(module), key=choice.module.key)
+    refused = attempt(lab, replace(choice, module=unsigned))
+    assert not refused.ok
+    assert "the package is not signed: rpm says: digests OK" in refused.reason
+    assert packages_of(lab) == packages
 
     done = apply(lab, choice)
     assert [item.target for item in done.items if item.reason] == []
@@ -116,7 +143,7 @@ def test_module_and_service_there_and_back(lab: machine.Lab, patched_el6: build.
     assert "unloaded" in take_back(lab, Level.MODULE).reason
     assert lab.command("grep -c ^fastsocket /proc/modules || :") == "0"
     assert lab.command(FILES) == files
-    assert sorted(lab.command("rpm -qa").splitlines()) == packages
+    assert packages_of(lab) == packages
 
     # As on a host whose Python is broken.
     assert apply(lab, choice).changed
@@ -128,4 +155,4 @@ def test_module_and_service_there_and_back(lab: machine.Lab, patched_el6: build.
     lab.command("chmod 755 /usr/bin/python2.7")
     assert lab.command("grep -c ^fastsocket /proc/modules || :") == "0"
     assert lab.command(FILES) == files
-    assert sorted(lab.command("rpm -qa").splitlines()) == packages
+    assert packages_of(lab) == packages

@@ -15,10 +15,11 @@ from fsdeploy.errors import ExitCode, FsdeployError
 from fsdeploy.fleet import services, unserve
 from fsdeploy.fleet.ansible import HostResult
 from fsdeploy.fleet.journal import Journal
-from fsdeploy.services.plan import Choice, Level, Workload
+from fsdeploy.repository.publish import PublishRequest, publish
+from fsdeploy.services.plan import Choice, Level, Plan, Workload
 from fsdeploy.tuning.settings import Outcome
 from fsdeploy.verify.report import Expectation
-from tests.keys import manifest_of, small_package
+from tests.keys import keyring, manifest_of, small_package
 from tests.unit.fleet.folders import Plays
 from tests.unit.services.host_side import KMOD, Machine, choice_of, host_side
 
@@ -245,11 +246,28 @@ def test_a_package_that_is_not_what_was_built(tmp_path: Path) -> None:
         (["--apply", "--module-rpm", "/nowhere"], "there is no package /nowhere"),
         (["--apply", "--library", __file__], "is not a whole RPM"),
         (["--apply", "--parameter", "x=1"], "--parameter x=1"),
+        (["--apply", "--key", __file__], "--key is for packages"),
     ],
 )
 def test_bad_usage(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["services", "-i", "/nowhere/hosts.yml", *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_package_that_must_be_signed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with keyring() as keys:
+        name = keys.make("fleet")
+        unsigned = small_package(tmp_path, "libfsocket", arch="x86_64")
+        published = publish(PublishRequest((unsigned,), name, tmp_path / "repository", keys.home))
+    signed, key = published.path_of(published.added[0]), published.public_key
+    assert services.read_package(unsigned).key == ""
+    for package in (services.read_package(signed), services.read_package(signed, key)):
+        assert package.key == key.read_text()
+        (item,) = Plan(packages=((Level.SERVICE, package),)).as_dict()["packages"]
+        assert item["key"] == package.key
+    words = ["services", "-i", "/nowhere/hosts.yml", "--apply", "--key", str(key)]
+    assert cli.main([*words, "--library", str(unsigned)]) == 2
+    assert f"must be signed with the key {name}" in capsys.readouterr().err
 
 
 def test_rollback_of_services_names_no_kernel(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -293,6 +294,29 @@ def test_a_damaged_package_stops_the_level_and_the_next(tmp_path: Path) -> None:
     # Nothing of it is left on the host when it is taken back.
     machine.restore(MODULE)
     assert not machine.path("/var/lib/fsdeploy").exists()
+
+
+def test_a_package_that_is_not_signed_with_the_key_is_refused(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "root")
+    plain = choice_of(tmp_path)
+    assert plain.module
+    assert plain.library
+    choice = choice_of(
+        tmp_path,
+        module=replace(plain.module, key="the public key"),
+        library=replace(plain.library, key="the public key"),
+    )
+    machine.signature = "sha1 md5 OK"
+    results, _ = machine.apply(choice)
+    assert "the package is not signed: rpm says: sha1 md5 OK" in host_side.stuck(results)
+    assert machine.packages == []
+    assert not machine.path(OPTIONS).exists()
+    assert ["rpm", "--import"] not in [words[:2] for words in machine.commands]
+    machine.signature = "digests signatures OK"
+    results, _ = machine.apply(choice)
+    assert host_side.stuck(results) == ""
+    assert machine.packages == [KMOD, LIBRARY]
+    assert ["rpm", "--import"] in [words[:2] for words in machine.commands]
 
 
 def test_a_module_that_does_not_load_is_told(tmp_path: Path) -> None:
