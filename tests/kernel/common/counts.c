@@ -91,7 +91,7 @@ TEST(open_files_are_counted)
 	note_counts("after", counts_now());
 }
 
-TEST(every_kind_returns)
+TEST_WITHIN(every_kind_returns, 90)
 {
 	enum { EACH = 1000 };
 	struct counts before;
