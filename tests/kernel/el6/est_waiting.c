@@ -104,7 +104,7 @@ TEST(a_limit_is_nearly_kept)
 	NOTE("%d, limit 300", seen);
 	CHECK(seen >= 300);
 	CHECK(seen <= 300 + 300 / 16);
-	/* What has gone makes room. */
+	/* A higher limit makes room. */
 	NEED(ktap_write(MAX_TW, "340"));
 	make_on_each(20);
 	CHECK(number_of_time_wait() >= 340);
