@@ -37,6 +37,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -279,6 +280,30 @@ static inline bool ktap_child_fine(pid_t child)
 	return waitpid(child, &status, 0) == child && status == 0;
 }
 
+/* For each process of a test that does not end: where in the kernel it is. */
+static inline void ktap_note_where(pid_t group)
+{
+	char path[64], text[1024], where[64], state;
+	DIR *all = opendir("/proc");
+	struct dirent *one;
+	char *rest;
+	int its;
+
+	while (all && (one = readdir(all))) {
+		snprintf(path, sizeof(path), "/proc/%.20s/stat", one->d_name);
+		rest = strrchr(ktap_read(path, text, sizeof(text)), ')');
+		if (!rest ||
+		    sscanf(rest + 1, " %c %*d %d", &state, &its) != 2 ||
+		    its != group)
+			continue;
+		snprintf(path, sizeof(path), "/proc/%.20s/wchan", one->d_name);
+		ktap_note("%.20s: state %c in %s", one->d_name, state,
+			  ktap_read(path, where, sizeof(where)));
+	}
+	if (all)
+		closedir(all);
+}
+
 /* Run one test in a process group of its own and write its result line. */
 static inline bool ktap_run_one(const struct ktap_test *test, int number)
 {
@@ -308,6 +333,8 @@ static inline bool ktap_run_one(const struct ktap_test *test, int number)
 		done = waitpid(child, &status, WNOHANG) == child;
 	}
 	took = ktap_now() - began;
+	if (child > 0 && !done)
+		ktap_note_where(child);
 	if (child > 0)
 		kill(-child, SIGKILL);
 	if (child > 0 && !done)

@@ -73,6 +73,7 @@ def test_each_way_to_fail_is_noticed(result: guest.GuestResult) -> None:
     assert any("1 + 1 is 2, 3 is 3" in line for line in by_name["a_check_fails"].diagnostics)
     assert any("checked nothing" in line for line in by_name["checks_nothing"].diagnostics)
     assert any("took too long" in line for line in by_name["hangs"].diagnostics)
+    assert any(": state S in " in line for line in by_name["hangs"].diagnostics)
 
 
 @pytest.mark.parametrize(
