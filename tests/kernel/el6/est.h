@@ -140,11 +140,8 @@ static inline void close_in_order(int first, int second)
 	close(second);
 }
 
-/*
- * How many sockets with a local and a remote port, 0 for any, are in a state,
- * as a table of /proc says.
- */
-static inline int in_proc(const char *table, int local, int remote, int state)
+static inline int in_proc_once(const char *table, int local, int remote,
+			       int state)
 {
 	static char text[1 << 20];
 	unsigned int l, r, s;
@@ -162,6 +159,35 @@ static inline int in_proc(const char *table, int local, int remote, int state)
 	return found;
 }
 
+/* TIME-WAIT of all namespaces */
+static inline int number_of_time_wait(void)
+{
+	char text[1024], *at;
+
+	at = strstr(ktap_read("/proc/net/sockstat", text, sizeof(text)), " tw ");
+	NEED(at != NULL);
+	return atoi(at + 4);
+}
+
+/*
+ * How many sockets with a local and a remote port, 0 for any, are in a state,
+ * as a table of /proc says. A table is read in pieces, each from a place that
+ * is counted from its beginning: what goes in between, as the TIME-WAIT of
+ * earlier tests does, hides others. So it is read until nothing went.
+ */
+static inline int in_proc(const char *table, int local, int remote, int state)
+{
+	int before, found, again;
+
+	do {
+		before = number_of_time_wait();
+		found = in_proc_once(table, local, remote, state);
+		/* Those that go are counted later. */
+		again = in_proc_once(table, local, remote, state);
+	} while (again != found || number_of_time_wait() != before);
+	return found;
+}
+
 static inline const char *table_of(int family)
 {
 	return family == AF_INET6 ? "/proc/self/net/tcp6" :
@@ -171,16 +197,6 @@ static inline const char *table_of(int family)
 static inline int waiting(int family, int local, int remote)
 {
 	return in_proc(table_of(family), local, remote, TIME_WAIT);
-}
-
-/* TIME-WAIT of all namespaces */
-static inline int number_of_time_wait(void)
-{
-	char text[1024], *at;
-
-	at = strstr(ktap_read("/proc/net/sockstat", text, sizeof(text)), " tw ");
-	NEED(at != NULL);
-	return atoi(at + 4);
 }
 
 /* The same as inet_diag says, as ss asks it. */
