@@ -153,20 +153,30 @@ static bool clone_by_accept(long bytes)
 	return serves(fd) && fine;
 }
 
+/* Whether a set is told of a connection, which is accepted. */
+static bool tells(int set, int fd)
+{
+	int one = connect_to(AF_INET, port_of(fd));
+	struct epoll_event event;
+	bool fine;
+
+	fine = CHECK_EQ(epoll_wait(set, &event, 1, 10000), 1);
+	drop(accept(fd, NULL, NULL));
+	drop(one);
+	return fine;
+}
+
 static bool clone_by_poll(long bytes)
 {
 	struct epoll_event event = { .events = EPOLLIN };
-	int fd = armed_listener(), set = epoll_create1(EPOLL_CLOEXEC), one;
+	int fd = armed_listener(), set = epoll_create1(EPOLL_CLOEXEC);
 	bool fine;
 
 	fail_after(bytes);
 	fine = !epoll_ctl(set, EPOLL_CTL_ADD, fd, &event) || is_want(errno);
 	fail_no_more();
 	CHECK(!epoll_ctl(set, EPOLL_CTL_ADD, fd, &event) || errno == EEXIST);
-	one = connect_to(AF_INET, port_of(fd));
-	fine &= CHECK_EQ(epoll_wait(set, &event, 1, 10000), 1);
-	drop(accept(fd, NULL, NULL));
-	drop(one);
+	fine &= tells(set, fd);
 	close(set);
 	return serves(fd) && fine;
 }
@@ -189,10 +199,7 @@ static bool wait_for_late_clone(long bytes)
 	fail_after(bytes);
 	fine = epoll_wait(set, &event, 1, 0) == 0;
 	fail_no_more();
-	one = connect_to(AF_INET, port_of(fd));
-	fine &= CHECK_EQ(epoll_wait(set, &event, 1, 10000), 1);
-	drop(accept(fd, NULL, NULL));
-	drop(one);
+	fine &= tells(set, fd);
 	close(set);
 	return serves(fd) && fine;
 }
