@@ -98,10 +98,15 @@ def prefork_serves() -> None:
 
 @test
 def threads_serve() -> None:
-    with measured(), apache("worker") as server:
+    # The thread that has the clone adds it to a set, another one accepts, on whatever core.
+    with measured(everywhere=False) as seen, apache("worker") as server:
         workers = server.workers(CPUS)
         all_answered(PORT)
         check(all(map(is_mapped, workers)), "a worker without the library")
+    for row in seen.hash_stat:
+        check(row["Loc_lst_lookup"] > 0, f"no connection went to the clone of a core: {row}")
+    taken = sum(row["Loc_accept"] + row["Rem_accept"] for row in seen.hash_stat)
+    check(taken > 0, "nothing was accepted from a clone")
 
 
 @test
