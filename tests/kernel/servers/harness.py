@@ -337,8 +337,9 @@ class Load:
         for number in itertools.count():
             if number >= ROUNDS and accepted() >= CONNECTIONS:
                 return
-            # Some in between, so that each time meets a server that serves.
-            least = accepted() + 16 * CPUS
+            # Some in between, so that each time meets a server that serves, and of many
+            # connections so many that they are not as many times slower.
+            least = accepted() + max(16 * CPUS, CONNECTIONS // 100)
             until(lambda: accepted() >= least, "connections are accepted")  # noqa: B023
             yield number
 
