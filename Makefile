@@ -3,6 +3,8 @@
 # Each does its own set-up on a Debian 12 machine with git, Python 3.11 and root.
 
 PYTHON ?= python3
+# Time limits of guests, for a machine of two cores without KVM that others share.
+export FSDEPLOY_TIME_FACTOR ?= 2
 VENV := .venv
 LINT_VENV := .venv-lint
 
