@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * guest: seconds=150
+ * guest: seconds=400
  *
  * What the kernel counts: inodes, dentries and files rise by what is opened
  * and return to where they were, on whatever CPU things are closed. Slabs and

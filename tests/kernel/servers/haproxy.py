@@ -129,7 +129,7 @@ def reload_loses_nothing() -> None:
         # A signal that comes while it still starts is lost.
         until(lambda: server.said("Loading success") > 0, "haproxy is ready")
         load = Load(PORT)
-        for _ in load.rounds():
+        for _ in load.rounds(accepts=2):
             reload(server)
             until(lambda: not old & children(server.pid), "the old worker ends", 40)  # noqa: B023
             old = server.workers(1)
