@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -59,7 +60,7 @@ class LocalShell:
         return answer.output
 
 
-class Plays(Generic[MachineT]):
+class Plays(ABC, Generic[MachineT]):
     """Hosts in folders, reached the way `run_on_alive` reaches them."""
 
     def __init__(self, machines: Mapping[str, MachineT]) -> None:
@@ -86,8 +87,8 @@ class Plays(Generic[MachineT]):
             for host in hosts
         }
 
+    @abstractmethod
     def play_on(
         self, host: str, name: str, variables: Mapping[str, Any], check: bool
     ) -> HostResult:
         """What a playbook does to one of them."""
-        raise NotImplementedError
